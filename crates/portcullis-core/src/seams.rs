@@ -1,0 +1,378 @@
+//! The traits between the rooms, each a contract.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use time::OffsetDateTime;
+
+use crate::{
+    AllowedProgram, Confinement, Ending, Execution, ExecutionId, NewExecution, Outcome, OutputChunk,
+    OutputStream, Permit, Principal, Refusal, Secret, Status, StopReason, Submission, Verdict,
+};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+// ---------------------------------------------------------------------------------------------- identity
+
+/// What a request brought to show who sent it.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    /// The token of an `Authorization: Bearer` header.
+    pub bearer: Option<Secret>,
+}
+
+/// Finds out who asks.
+#[async_trait]
+pub trait Authenticator: Send + Sync {
+    /// Returns who holds these credentials. An answer may be as old as the implementation's stated cache
+    /// time. Never lets anybody in when it cannot tell.
+    ///
+    /// # Errors
+    /// One variant for each answer that the API gives.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing but the answer.
+    async fn authenticate(&self, credentials: &Credentials) -> Result<Principal, AuthenticateError>;
+}
+
+/// Why nobody was let in.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthenticateError {
+    /// The request brought no token.
+    #[error("no token was sent: `Authorization: Bearer TOKEN` is required")]
+    Missing,
+    /// The token is malformed, unknown, expired or logged out.
+    #[error("the token is not valid")]
+    Invalid,
+    /// The principal is known and may not use the service at all.
+    #[error("the user lacks the permission `{permission}`")]
+    Forbidden {
+        /// The permission that is asked for.
+        permission: String,
+    },
+    /// Nobody could say: the Auth Service is down, slow, limiting or answering nonsense.
+    #[error("the Auth Service could not say who this is")]
+    Unavailable {
+        /// When to try again, if known.
+        retry_after: Option<Duration>,
+        /// What went wrong.
+        source: BoxError,
+    },
+}
+
+// ------------------------------------------------------------------------------------------------ policy
+
+/// Judges command lines: value in, value out, the same for the same input, without any I/O.
+pub trait Policy: Send + Sync {
+    /// Judges one submission for one principal. What it cannot parse or bound, it denies.
+    fn judge(&self, principal: &Principal, submission: &Submission) -> Verdict;
+
+    /// Lists what the principal may run, by name.
+    fn allowed(&self, principal: &Principal) -> Vec<AllowedProgram>;
+}
+
+// ----------------------------------------------------------------------------------------------- launcher
+
+/// Starts permitted command lines under confinement, and sees them to their end.
+#[async_trait]
+pub trait Launcher: Send + Sync {
+    /// Runs the permit's line and returns once every process of it is gone: by itself, by a limit, or
+    /// after its grace period when the observer asked to stop. Waits for a free cell when all are taken.
+    ///
+    /// # Errors
+    /// When no instruction of the line ever ran. A line that started and failed is an [`Outcome`]. The
+    /// exception is [`LaunchError::Died`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future kills the execution.
+    async fn launch(
+        &self,
+        permit: Permit,
+        observer: Arc<dyn ExecutionObserver>,
+    ) -> Result<Outcome, LaunchError>;
+
+    /// Returns how many executions may run at once.
+    fn capacity(&self) -> usize;
+}
+
+/// Watches one execution for who launched it.
+#[async_trait]
+pub trait ExecutionObserver: Send + Sync {
+    /// Is told once, before the first instruction of the line runs, and may forbid it: then nothing runs
+    /// and the launch ends with [`LaunchError::Forbidden`].
+    async fn starting(&self, confinement: &Confinement) -> Flow;
+
+    /// Is given output as it arrives, in order. The launcher reads no more while this waits, so that a slow
+    /// observer slows the command instead of filling memory.
+    async fn output(&self, stream: OutputStream, bytes: Vec<u8>) -> Flow;
+
+    /// Resolves when the execution is to be stopped; otherwise never.
+    async fn stop_requested(&self) -> StopReason;
+}
+
+/// Whether to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// Go on.
+    Continue,
+    /// End the execution now.
+    Stop,
+}
+
+/// Why a permitted line was not started, or its end not seen.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// A program of the permit is missing, not executable, or lacks its interpreter or a library.
+    #[error("cannot run `{program}`: {problem}")]
+    Program {
+        /// The program's name.
+        program: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The kernel refused one step of the confinement; nothing of the line ran.
+    #[error("could not apply confinement step `{step}`")]
+    Confinement {
+        /// The step's name, as in `docs/architecture.md`.
+        step: String,
+        /// The errno that the kernel gave.
+        source: io::Error,
+    },
+    /// The permit asks for what this host or build cannot hold.
+    #[error("this host cannot hold the permit: {problem}")]
+    Unenforceable {
+        /// What cannot be held.
+        problem: String,
+    },
+    /// No cell could be had.
+    #[error("no cell is available: {problem}")]
+    Unavailable {
+        /// Why.
+        problem: String,
+    },
+    /// The observer forbade the start.
+    #[error("the start was called off")]
+    Forbidden,
+    /// The cell died while the line ran. All processes are gone; how far the line came is unknown.
+    #[error("the cell died while the execution ran: {problem}")]
+    Died {
+        /// What is known of it.
+        problem: String,
+    },
+}
+
+impl LaunchError {
+    /// Whether some instruction of the line may have run.
+    #[must_use]
+    pub fn may_have_run(&self) -> bool {
+        matches!(self, Self::Died { .. })
+    }
+}
+
+// -------------------------------------------------------------------------------------------------- store
+
+/// Keeps executions, their output and refusals. What it has acknowledged survives a crash, for as long as
+/// the implementation says (memory: the process; SQLite: the disk).
+#[async_trait]
+pub trait ExecutionStore: Send + Sync {
+    /// Records a new execution as `scheduled`; on return the record is safe.
+    ///
+    /// # Errors
+    /// When it could not be made safe. Then no record exists.
+    async fn accept(&self, new: NewExecution) -> Result<Acceptance, StoreError>;
+
+    /// Turns `scheduled` into `running`, once. Safe on return, before any process starts.
+    async fn claim(
+        &self,
+        id: &ExecutionId,
+        at: OffsetDateTime,
+        confinement: &Confinement,
+    ) -> Result<Claim, StoreError>;
+
+    /// Appends output. Sequence numbers follow the last stored one without a gap; a chunk that is already
+    /// stored is passed over. Refused for an execution that has ended.
+    async fn append(&self, id: &ExecutionId, chunks: Vec<OutputChunk>) -> Result<(), StoreError>;
+
+    /// Writes the ending of an execution that has none: one call wins, the others are told the ending that
+    /// stands. An ended execution's terminal update counts as undelivered.
+    async fn finish(&self, id: &ExecutionId, ending: Ending) -> Result<Finish, StoreError>;
+
+    /// Reads a record.
+    async fn read(&self, id: &ExecutionId) -> Result<Option<Execution>, StoreError>;
+
+    /// Reads stored output after a position, in order: as many whole chunks as fit in `max_bytes`, and at
+    /// least one when there is any.
+    async fn output(
+        &self,
+        id: &ExecutionId,
+        after_seq: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<OutputChunk>, StoreError>;
+
+    /// Lists records, newest first.
+    async fn list(&self, query: &ListQuery) -> Result<ListPage, StoreError>;
+
+    /// Records a refusal.
+    async fn refuse(&self, refusal: Refusal) -> Result<(), StoreError>;
+
+    /// Reads the newest refusals, newest first.
+    async fn refusals(&self, limit: usize) -> Result<Vec<Refusal>, StoreError>;
+
+    /// Ends what an earlier life of the service left open: `running` becomes `lost`, `scheduled` becomes
+    /// `failed` with reason `interrupted`. Called once, before anything is accepted.
+    async fn recover(&self, at: OffsetDateTime) -> Result<Recovery, StoreError>;
+
+    /// Reads ended executions whose terminal update is not delivered, oldest first.
+    async fn undelivered(&self, limit: usize) -> Result<Vec<Execution>, StoreError>;
+
+    /// Notes what became of an execution's terminal update.
+    async fn delivered(&self, id: &ExecutionId, delivery: Delivery) -> Result<(), StoreError>;
+
+    /// Removes executions that ended before a time, with their output; returns how many.
+    async fn expire(&self, ended_before: OffsetDateTime) -> Result<u64, StoreError>;
+}
+
+/// What became of an acceptance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Acceptance {
+    /// The execution is new.
+    New(Box<Execution>),
+    /// The same principal had submitted the same under this id.
+    Same(Box<Execution>),
+    /// The id is taken by something else.
+    Taken,
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// It is ours to run.
+    Claimed(Box<Execution>),
+    /// It is not `scheduled` any more.
+    Refused(Box<Execution>),
+}
+
+/// What became of an ending.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finish {
+    /// It was written.
+    Written(Box<Execution>),
+    /// There was one already; it stands.
+    AlreadyEnded(Box<Execution>),
+}
+
+/// What became of a terminal update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// The peer has it.
+    Delivered,
+    /// The peer refused it for good, or it could not be told in time.
+    GivenUp,
+}
+
+/// Which records to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListQuery {
+    /// Only this principal's.
+    pub owner: Option<String>,
+    /// Only with this status.
+    pub status: Option<Status>,
+    /// Only accepted at or after this time.
+    pub accepted_from: Option<OffsetDateTime>,
+    /// Only accepted before this time.
+    pub accepted_before: Option<OffsetDateTime>,
+    /// Only lines that name this program.
+    pub program: Option<String>,
+    /// At most as many; 0 counts as 1.
+    pub limit: usize,
+    /// Continue behind this cursor of an earlier page.
+    pub cursor: Option<String>,
+}
+
+/// A page of records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListPage {
+    /// The records, newest first.
+    pub executions: Vec<Execution>,
+    /// Where the next page begins, when there is one.
+    pub next: Option<String>,
+}
+
+/// What a start found open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Had been running.
+    pub lost: Vec<ExecutionId>,
+    /// Had been scheduled.
+    pub interrupted: Vec<ExecutionId>,
+}
+
+/// Why the store could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such execution.
+    #[error("no execution `{0}` is stored")]
+    Unknown(ExecutionId),
+    /// The request does not fit the record's state (output for an ended execution, a gap in its numbers, a
+    /// cursor that is none of ours).
+    #[error("the store refused {operation}: {problem}")]
+    Refused {
+        /// What was tried.
+        operation: &'static str,
+        /// Why not.
+        problem: String,
+    },
+    /// The medium failed: nothing of the operation is there.
+    #[error("the store could not {operation}")]
+    Unavailable {
+        /// What was tried.
+        operation: &'static str,
+        /// What went wrong.
+        source: BoxError,
+    },
+}
+
+// ------------------------------------------------------------------------------------------------- notify
+
+/// What is told of an execution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Update {
+    /// Which execution.
+    pub id: ExecutionId,
+    /// Where it is.
+    pub status: Status,
+    /// 0 to 100; 100 exactly when the status is terminal.
+    pub progress: u8,
+    /// Output to show: the newest lines while it runs, all of it at the end (as far as it fits).
+    pub output: Option<String>,
+    /// What went wrong, for a person.
+    pub error: Option<String>,
+}
+
+/// Tells listeners what happened. A listener's trouble never delays an execution.
+#[async_trait]
+pub trait Notifier: Send + Sync {
+    /// Takes a start or progress update and returns at once. Updates of one execution keep their order; a
+    /// newer progress may replace an older one that has not been sent.
+    fn announce(&self, update: Update);
+
+    /// Delivers a terminal update after everything announced for the execution; nothing of it is sent
+    /// afterwards. Retries until the listener has it.
+    ///
+    /// # Errors
+    /// When the listener refused it for good.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the delivery up; it can be asked for again.
+    async fn conclude(&self, update: Update) -> Result<(), NotifyError>;
+}
+
+/// Why a terminal update will never be delivered.
+#[derive(Debug, thiserror::Error)]
+#[error("the listener refused the update for good: {problem}")]
+pub struct NotifyError {
+    /// What it answered.
+    pub problem: String,
+}
