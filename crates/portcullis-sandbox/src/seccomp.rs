@@ -1,0 +1,159 @@
+//! Makes seccomp filters: which system calls a command may make at all.
+//!
+//! A filter is an allow-list. What its table does not know fails with `ENOSYS`, as on an older kernel, so that
+//! libc takes its older way; what is known and dangerous fails with `EPERM`; another machine's calls (i386 by
+//! `int 0x80`) end the process; x32's fail with `ENOSYS`. Nothing here makes a system call: a filter is data,
+//! the same for the same [`Class`], and takes effect when `sys` gives it to the kernel as the last step.
+//!
+//! # What is refused
+//! `groups` is the list, group by group with its reason, and [`describe`] prints it. In short: namespaces; mounts
+//! by any call; set-id and sticky bits and device nodes by every call that takes a mode; execution from memory;
+//! terminal injection; owners and leases of descriptors; watching others' files; sockets but local ones;
+//! tracing; keys; `bpf`, `perf`, `userfaultfd`, `io_uring` and old asynchronous I/O; file handles; modules, kexec,
+//! swap and the rest of the host; clocks; placement of memory; retired calls.
+//!
+//! # What is allowed though it may look dangerous
+//! - One more filter, by prctl(2) or seccomp(2): programs that confine themselves would fail without, and the
+//!   strictest answer of all filters counts. A filter with a listener is refused. Likewise Landlock.
+//! - `setuid` and its kin: without a capability they change nothing, and programs that give up privilege they do
+//!   not have treat a refusal as fatal.
+//! - `flock` where a permit writes. On a file that executions share (`/usr`) it can delay another that locks the
+//!   same file; no program of a distribution does. Where a permit does not write, it is refused. Record locks
+//!   (`F_SETLK`) cannot: what conflicts with one needs a descriptor open for writing.
+//! - `splice`, `vmsplice`, `madvise` and whatever else is only a way to use memory and pipes of one's own.
+//!
+//! # What a filter cannot see
+//! Memory: a call whose arguments are behind a pointer is allowed or refused as a whole (`clone3`, `openat2`:
+//! `ENOSYS`). And files: rights on those are Landlock's and the view's.
+
+mod allowed;
+mod assemble;
+mod groups;
+mod rules;
+mod table;
+
+use std::fmt::Write as _;
+
+use allowed::ALLOWED;
+use assemble::{Architecture, assemble};
+use groups::GROUPS;
+use libc::sock_filter;
+use rules::{Answer, Rule};
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("portcullis-sandbox has system-call tables for x86_64 and aarch64 only");
+
+const KILL_PROCESS: u32 = libc::SECCOMP_RET_KILL_PROCESS;
+
+/// For whom a filter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Class {
+    /// A command in namespaces of its own whose permit writes.
+    Command,
+    /// A command in namespaces of its own whose permit does not write: modes, owners, times and attributes stay
+    /// as they are, too.
+    CommandReadOnly,
+    /// A command where namespaces are refused, whose permit writes: no sockets but connected pairs, no System V
+    /// or POSIX objects, no limits of other processes.
+    LandlockLevel(Signals),
+    /// Both: no namespaces, and a permit that does not write.
+    LandlockLevelReadOnly(Signals),
+}
+
+/// Whether something else keeps signals within an execution that has no pid namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Signals {
+    /// Landlock does (ABI 6).
+    Scoped,
+    /// Nothing does: the filter refuses every call that sends one.
+    Unscoped,
+}
+
+impl Class {
+    /// Every class there is.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Command,
+        Self::CommandReadOnly,
+        Self::LandlockLevel(Signals::Scoped),
+        Self::LandlockLevelReadOnly(Signals::Scoped),
+        Self::LandlockLevel(Signals::Unscoped),
+        Self::LandlockLevelReadOnly(Signals::Unscoped),
+    ];
+
+    fn is_read_only(self) -> bool {
+        matches!(self, Self::CommandReadOnly | Self::LandlockLevelReadOnly(_))
+    }
+
+    fn is_landlock_level(self) -> bool {
+        matches!(self, Self::LandlockLevel(_) | Self::LandlockLevelReadOnly(_))
+    }
+
+    fn is_unscoped(self) -> bool {
+        matches!(
+            self,
+            Self::LandlockLevel(Signals::Unscoped) | Self::LandlockLevelReadOnly(Signals::Unscoped)
+        )
+    }
+}
+
+/// Returns the filter of a class for this machine.
+pub(crate) fn program(class: Class) -> Vec<sock_filter> {
+    assemble(Architecture::NATIVE, class, None)
+}
+
+/// Returns the filter of a class without one of its [`groups`]: for runs that show that a group is missed when
+/// it is gone.
+pub(crate) fn program_without(class: Class, group: &str) -> Vec<sock_filter> {
+    assemble(Architecture::NATIVE, class, Some(group))
+}
+
+/// Visits the names of the groups of rules.
+pub(crate) fn groups() -> impl Iterator<Item = &'static str> {
+    GROUPS.iter().map(|group| group.name)
+}
+
+/// Describes every rule in Markdown, for `docs/`.
+pub(crate) fn describe() -> String {
+    let mut text = String::new();
+    let names = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    for group in GROUPS {
+        let scope: Vec<_> = Class::ALL.into_iter().filter(|class| (group.applies)(*class)).collect();
+        let scope = if scope.len() == Class::ALL.len() {
+            String::new()
+        } else if scope.contains(&Class::CommandReadOnly) {
+            " (permits that do not write)".into()
+        } else if scope.contains(&Class::LandlockLevel(Signals::Scoped)) {
+            " (level `landlock`)".into()
+        } else {
+            " (level `landlock` before Landlock's ABI 6)".into()
+        };
+        // Writing to a `String` does not fail.
+        let _ = write!(text, "### {}{scope}\n{}.\n\n", group.name, group.why);
+        for (rule, calls) in group.rules {
+            let _ = match rule {
+                Rule::Always(answer) => writeln!(text, "- {}: {}", name(*answer), names(calls)),
+                Rule::Judged(conditions) => {
+                    writeln!(text, "- {}: refused is {}", names(calls), conditions.refused)
+                }
+            };
+        }
+        text.push('\n');
+    }
+    let _ = writeln!(text, "### allowed\n{}", names(ALLOWED));
+    text
+}
+
+/// Returns an answer's name: `allow`, or the errno's.
+fn name(answer: Answer) -> &'static str {
+    match answer {
+        Answer::Allow => "allow",
+        Answer::Errno(libc::EPERM) => "EPERM",
+        Answer::Errno(libc::ENOSYS) => "ENOSYS",
+        Answer::Errno(libc::EINVAL) => "EINVAL",
+        Answer::Errno(libc::EAFNOSUPPORT) => "EAFNOSUPPORT",
+        Answer::Errno(_) => "another errno",
+    }
+}
+
+#[cfg(test)]
+mod tests;
