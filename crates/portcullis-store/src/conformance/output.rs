@@ -1,0 +1,134 @@
+//! An execution's output.
+
+use std::sync::Arc;
+
+use portcullis_core::{ExecutionStore, OutputChunk};
+
+use super::{accept, after, assert_refused, chunk, completed, id, new};
+
+async fn seqs(store: &dyn ExecutionStore, after_seq: u64, max_bytes: usize) -> Vec<u64> {
+    store.output(&id("a"), after_seq, max_bytes).await.unwrap().iter().map(|chunk| chunk.seq).collect()
+}
+
+/// Every byte value, both streams, over several calls.
+pub async fn output_comes_back_in_order_and_byte_for_byte(store: Arc<dyn ExecutionStore>) {
+    accept(&*store, new("a")).await;
+    let every_byte: Vec<u8> = (0..=255).collect();
+    let chunks: Vec<OutputChunk> = vec![
+        chunk(1, b"one\n"),
+        chunk(2, &every_byte),
+        chunk(3, &[0]),
+        chunk(4, &every_byte.repeat(1_024)),
+        chunk(5, "caf\u{e9}".as_bytes()),
+    ];
+    store.append(&id("a"), chunks[..2].to_vec()).await.unwrap();
+    store.append(&id("a"), Vec::new()).await.unwrap();
+    store.append(&id("a"), chunks[2..].to_vec()).await.unwrap();
+    assert_eq!(store.output(&id("a"), 0, usize::MAX).await.unwrap(), chunks);
+    let execution = store.read(&id("a")).await.unwrap().unwrap();
+    assert_eq!(execution.last_seq, 5);
+    assert_eq!(execution.output_bytes, 4 + 256 + 1 + 256 * 1_024 + 5);
+}
+
+/// Before, between and behind the chunks of one call.
+pub async fn a_gap_is_refused_and_nothing_of_the_call_is_kept(store: Arc<dyn ExecutionStore>) {
+    accept(&*store, new("a")).await;
+    assert_refused(store.append(&id("a"), vec![chunk(2, b"x")]).await);
+    assert_refused(store.append(&id("a"), vec![chunk(1, b"x"), chunk(3, b"y")]).await);
+    assert_refused(
+        store.append(&id("a"), vec![chunk(1, b"x"), OutputChunk { seq: u64::MAX, ..chunk(2, b"y") }]).await,
+    );
+    assert!(seqs(&*store, 0, usize::MAX).await.is_empty());
+    let execution = store.read(&id("a")).await.unwrap().unwrap();
+    assert_eq!((execution.last_seq, execution.output_bytes), (0, 0));
+    store.append(&id("a"), vec![chunk(1, b"x"), chunk(2, b"y")]).await.unwrap();
+    assert_refused(store.append(&id("a"), vec![chunk(4, b"z")]).await);
+    assert_eq!(seqs(&*store, 0, usize::MAX).await, [1, 2]);
+}
+
+/// The first one stays: who lost an answer may send it all again, with what follows.
+pub async fn a_chunk_that_is_stored_is_passed_over(store: Arc<dyn ExecutionStore>) {
+    accept(&*store, new("a")).await;
+    store.append(&id("a"), vec![chunk(1, b"x"), chunk(2, b"y")]).await.unwrap();
+    store.append(&id("a"), vec![chunk(1, b"other"), chunk(2, b"y"), chunk(3, b"z")]).await.unwrap();
+    store.append(&id("a"), vec![chunk(3, b"z"), chunk(3, b"z")]).await.unwrap();
+    let stored = store.output(&id("a"), 0, usize::MAX).await.unwrap();
+    assert_eq!(stored, [chunk(1, b"x"), chunk(2, b"y"), chunk(3, b"z")]);
+    assert_eq!(store.read(&id("a")).await.unwrap().unwrap().output_bytes, 3);
+}
+
+/// Neither can be a position to resume from.
+pub async fn an_empty_chunk_and_a_number_below_one_are_refused(store: Arc<dyn ExecutionStore>) {
+    accept(&*store, new("a")).await;
+    assert_refused(store.append(&id("a"), vec![chunk(1, b"")]).await);
+    assert_refused(store.append(&id("a"), vec![chunk(0, b"x")]).await);
+    assert_refused(store.append(&id("a"), vec![chunk(1, b"x"), chunk(2, b"")]).await);
+    assert!(seqs(&*store, 0, usize::MAX).await.is_empty());
+}
+
+/// Whatever was told of the end stays true; also of chunks that are stored.
+pub async fn output_for_an_ended_execution_is_refused(store: Arc<dyn ExecutionStore>) {
+    accept(&*store, new("a")).await;
+    store.append(&id("a"), vec![chunk(1, b"x")]).await.unwrap();
+    store.finish(&id("a"), completed(after(1))).await.unwrap();
+    assert_refused(store.append(&id("a"), vec![chunk(2, b"y")]).await);
+    assert_refused(store.append(&id("a"), vec![chunk(1, b"x")]).await);
+    assert_eq!(seqs(&*store, 0, usize::MAX).await, [1]);
+}
+
+/// As many as fit, at least one, none behind the last.
+pub async fn output_is_read_in_whole_chunks_that_fit(store: Arc<dyn ExecutionStore>) {
+    accept(&*store, new("a")).await;
+    let chunks = (1..=5).map(|seq| chunk(seq, &vec![b'x'; 10 * usize::try_from(seq).unwrap()])).collect();
+    store.append(&id("a"), chunks).await.unwrap();
+    for (after_seq, max_bytes, wanted) in [
+        (0, 0, vec![1]),
+        (0, 9, vec![1]),
+        (0, 29, vec![1]),
+        (0, 30, vec![1, 2]),
+        (0, 150, vec![1, 2, 3, 4, 5]),
+        (0, usize::MAX, vec![1, 2, 3, 4, 5]),
+        (2, 69, vec![3]),
+        (2, 70, vec![3, 4]),
+        (4, 1, vec![5]),
+        (5, 100, vec![]),
+        (6, 100, vec![]),
+        (u64::MAX, usize::MAX, vec![]),
+    ] {
+        assert_eq!(seqs(&*store, after_seq, max_bytes).await, wanted, "{after_seq} {max_bytes}");
+    }
+}
+
+/// Written in turn, read apart.
+pub async fn outputs_of_several_executions_stay_apart(store: Arc<dyn ExecutionStore>) {
+    accept(&*store, new("a")).await;
+    accept(&*store, new("b")).await;
+    for seq in 1..=20 {
+        store.append(&id("a"), vec![chunk(seq, b"a")]).await.unwrap();
+        store.append(&id("b"), vec![chunk(seq, b"b")]).await.unwrap();
+    }
+    for name in ["a", "b"] {
+        let stored = store.output(&id(name), 0, usize::MAX).await.unwrap();
+        assert_eq!(stored.len(), 20);
+        assert!(stored.iter().all(|chunk| chunk.bytes == name.as_bytes()));
+    }
+}
+
+/// No repetition and no gap, whoever comes first.
+pub async fn the_same_chunks_from_two_sides_at_once_are_stored_once(store: Arc<dyn ExecutionStore>) {
+    accept(&*store, new("a")).await;
+    let mut sides = Vec::new();
+    for _ in 0..2 {
+        let store = Arc::clone(&store);
+        sides.push(tokio::spawn(async move {
+            for seq in 1..=50 {
+                store.append(&id("a"), vec![chunk(seq, b"xyz")]).await.unwrap();
+            }
+        }));
+    }
+    for side in sides {
+        side.await.unwrap();
+    }
+    assert_eq!(seqs(&*store, 0, usize::MAX).await, (1..=50).collect::<Vec<_>>());
+    assert_eq!(store.read(&id("a")).await.unwrap().unwrap().output_bytes, 150);
+}

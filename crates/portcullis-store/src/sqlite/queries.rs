@@ -1,0 +1,118 @@
+//! The reading operations, each on whatever connection it is given.
+
+use portcullis_core::{Execution, ExecutionId, ListPage, ListQuery, OutputChunk, Refusal, StoreError};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
+
+use super::rows::{self, Stored, columns, stored, to_integer};
+use super::trouble::Trouble;
+use crate::cursor::Cursor;
+use crate::rules;
+
+/// Finds the row of an id.
+pub(super) fn find(connection: &Connection, id: &ExecutionId) -> rusqlite::Result<Option<Stored>> {
+    connection
+        .prepare_cached(concat!("SELECT ", columns!(), " FROM executions WHERE id = ?"))?
+        .query_row([id.as_str()], stored)
+        .optional()
+}
+
+/// Finds the row of an id that must exist.
+pub(super) fn known(connection: &Connection, id: &ExecutionId) -> Result<Stored, Trouble> {
+    find(connection, id)?.ok_or_else(|| StoreError::Unknown(id.clone()).into())
+}
+
+pub(super) fn output(
+    connection: &Connection,
+    id: &ExecutionId,
+    after_seq: u64,
+    max_bytes: usize,
+) -> Result<Vec<OutputChunk>, Trouble> {
+    let n: Option<i64> = connection
+        .prepare_cached("SELECT n FROM executions WHERE id = ?")?
+        .query_row([id.as_str()], |row| row.get(0))
+        .optional()?;
+    let n = n.ok_or_else(|| StoreError::Unknown(id.clone()))?;
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, stream, at, bytes FROM chunks WHERE execution = ? AND seq > ? ORDER BY seq",
+    )?;
+    let mut rows = statement.query(params![n, to_integer(after_seq)])?;
+    let mut chunks = Vec::new();
+    let mut bytes = 0_usize;
+    while let Some(row) = rows.next()? {
+        bytes = bytes.saturating_add(row.get_ref(3)?.as_blob().map_err(rusqlite::Error::from)?.len());
+        if bytes > max_bytes && !chunks.is_empty() {
+            break;
+        }
+        chunks.push(rows::chunk(row)?);
+    }
+    Ok(chunks)
+}
+
+pub(super) fn list(connection: &Connection, query: &ListQuery) -> Result<ListPage, Trouble> {
+    let cursor = query.cursor.as_deref().map(Cursor::decode).transpose()?;
+    let size = rules::page_size(query.limit);
+
+    let mut sql = String::from(concat!("SELECT ", columns!(), " FROM executions WHERE true"));
+    let mut values: Vec<Value> = Vec::new();
+    if let Some(owner) = &query.owner {
+        sql += " AND owner = ?";
+        values.push(owner.clone().into());
+    }
+    if let Some(status) = query.status {
+        sql += " AND status = ?";
+        values.push(status.as_str().to_owned().into());
+    }
+    if let Some(from) = query.accepted_from {
+        sql += " AND accepted_at >= ?";
+        values.push(rules::bound_in_nanoseconds(from).into());
+    }
+    if let Some(before) = query.accepted_before {
+        sql += " AND accepted_at < ?";
+        values.push(rules::bound_in_nanoseconds(before).into());
+    }
+    if let Some(program) = &query.program {
+        sql += " AND EXISTS (SELECT 1 FROM json_each(programs) WHERE value = ?)";
+        values.push(program.clone().into());
+    }
+    if let Some(cursor) = cursor {
+        sql += " AND (accepted_at, id) < (?, ?)";
+        values.push(cursor.accepted_at.into());
+        values.push(cursor.id.into());
+    }
+    sql += " ORDER BY accepted_at DESC, id DESC LIMIT ?";
+    values.push(to_integer(size as u64 + 1).into());
+
+    let mut executions = executions(connection, &sql, params_from_iter(values))?;
+    let more = executions.len() > size;
+    executions.truncate(size);
+    let next = executions.last().filter(|_| more).map(|last| Cursor::behind(last).encode());
+    Ok(ListPage { executions, next })
+}
+
+pub(super) fn refusals(connection: &Connection, limit: usize) -> Result<Vec<Refusal>, Trouble> {
+    let mut statement = connection.prepare_cached(
+        "SELECT at, principal, principal_name, execution_id, command, denial FROM refusals
+         ORDER BY n DESC LIMIT ?",
+    )?;
+    let refusals = statement.query_map([to_integer(limit as u64)], rows::refusal)?;
+    Ok(refusals.collect::<rusqlite::Result<_>>()?)
+}
+
+pub(super) fn undelivered(connection: &Connection, limit: usize) -> Result<Vec<Execution>, Trouble> {
+    let sql = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM executions WHERE delivery = 'undelivered' ORDER BY ended_at, id LIMIT ?"
+    );
+    Ok(executions(connection, sql, [to_integer(limit as u64)])?)
+}
+
+fn executions(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl rusqlite::Params,
+) -> rusqlite::Result<Vec<Execution>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    statement.query_map(parameters, |row| stored(row).map(|stored| stored.execution))?.collect()
+}

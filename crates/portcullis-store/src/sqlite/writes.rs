@@ -1,0 +1,224 @@
+//! The writing operations. Each runs inside a transaction that the writer opened: it checks first and writes
+//! after, so that an operation that answers with a refusal has changed nothing.
+
+use portcullis_core::{
+    Acceptance, Claim, Confinement, Delivery, Ending, Execution, ExecutionId, Finish, NewExecution,
+    OutputChunk, Recovery, Refusal, Status,
+};
+use rusqlite::{Connection, params};
+use time::{OffsetDateTime, UtcOffset};
+
+use super::queries::{find, known};
+use super::rows::{Stored, columns, stored, to_integer, to_json};
+use super::trouble::Trouble;
+use crate::rules;
+
+/// Executions that one step of an expiry removes; what else waits to be written comes between the steps.
+const EXPIRE_ROWS: usize = 64;
+/// Bytes of output after which a step of an expiry removes no further execution.
+const EXPIRE_BYTES: u64 = 4 << 20;
+
+pub(super) fn accept(connection: &Connection, new: NewExecution) -> Result<Acceptance, Trouble> {
+    let accepted_at = rules::nanoseconds("the execution", new.accepted_at)?;
+    let inserted = connection
+        .prepare_cached(
+            "INSERT INTO executions (id, owner, owner_name, command, fingerprint, programs, rules, limits,
+                 accepted_at, status)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'scheduled') ON CONFLICT (id) DO NOTHING",
+        )?
+        .execute(params![
+            new.id.as_str(),
+            new.owner,
+            new.owner_name,
+            new.command,
+            new.fingerprint.0,
+            to_json(&new.programs)?,
+            to_json(&new.rules)?,
+            to_json(&new.limits)?,
+            accepted_at,
+        ])?;
+    if inserted == 1 {
+        return Ok(Acceptance::New(Box::new(rules::scheduled(new))));
+    }
+    Ok(match find(connection, &new.id)? {
+        Some(stored) if rules::is_same(&stored.execution, &new) => {
+            Acceptance::Same(Box::new(stored.execution))
+        }
+        _ => Acceptance::Taken,
+    })
+}
+
+pub(super) fn claim(
+    connection: &Connection,
+    id: &ExecutionId,
+    at: OffsetDateTime,
+    confinement: &Confinement,
+) -> Result<Claim, Trouble> {
+    let started_at = rules::nanoseconds("the claim", at)?;
+    let Stored { n, mut execution } = known(connection, id)?;
+    if execution.status != Status::Scheduled {
+        return Ok(Claim::Refused(Box::new(execution)));
+    }
+    connection
+        .prepare_cached(
+            "UPDATE executions SET status = 'running', started_at = ?, confinement = ? WHERE n = ?",
+        )?
+        .execute(params![started_at, to_json(confinement)?, n])?;
+    execution.status = Status::Running;
+    execution.started_at = Some(at.to_offset(UtcOffset::UTC));
+    execution.confinement = Some(confinement.clone());
+    Ok(Claim::Claimed(Box::new(execution)))
+}
+
+pub(super) fn append(
+    connection: &Connection,
+    id: &ExecutionId,
+    chunks: Vec<OutputChunk>,
+) -> Result<(), Trouble> {
+    let Stored { n, mut execution } = known(connection, id)?;
+    let chunks = rules::new_chunks(&execution, chunks)?;
+    if chunks.is_empty() {
+        return Ok(());
+    }
+    let mut insert = connection
+        .prepare_cached("INSERT INTO chunks (execution, seq, stream, at, bytes) VALUES (?, ?, ?, ?, ?)")?;
+    for chunk in &chunks {
+        let at = rules::nanoseconds("output", chunk.at)?;
+        insert.execute(params![n, to_integer(chunk.seq), chunk.stream.as_str(), at, chunk.bytes])?;
+        execution.last_seq = chunk.seq;
+        execution.output_bytes += chunk.bytes.len() as u64;
+    }
+    connection
+        .prepare_cached("UPDATE executions SET last_seq = ?, output_bytes = ? WHERE n = ?")?
+        .execute(params![to_integer(execution.last_seq), to_integer(execution.output_bytes), n])?;
+    Ok(())
+}
+
+pub(super) fn finish(connection: &Connection, id: &ExecutionId, ending: Ending) -> Result<Finish, Trouble> {
+    rules::check_ending(id, &ending)?;
+    let found = known(connection, id)?;
+    if found.execution.ending.is_some() {
+        return Ok(Finish::AlreadyEnded(Box::new(found.execution)));
+    }
+    Ok(Finish::Written(Box::new(end(connection, found, ending)?)))
+}
+
+pub(super) fn refuse(connection: &Connection, refusal: &Refusal) -> Result<(), Trouble> {
+    let at = rules::nanoseconds("the refusal", refusal.at)?;
+    connection
+        .prepare_cached(
+            "INSERT INTO refusals (at, principal, principal_name, execution_id, command, denial)
+             VALUES (?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            at,
+            refusal.principal,
+            refusal.principal_name,
+            refusal.execution_id.as_ref().map(ExecutionId::as_str),
+            refusal.command,
+            to_json(&refusal.denial)?,
+        ])?;
+    Ok(())
+}
+
+pub(super) fn recover(connection: &Connection, at: OffsetDateTime) -> Result<Recovery, Trouble> {
+    rules::nanoseconds("the recovery", at)?;
+    let open: Vec<Stored> = connection
+        .prepare(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM executions WHERE ended_at IS NULL ORDER BY accepted_at, id"
+        ))?
+        .query_map([], stored)?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut recovery = Recovery::default();
+    for found in open {
+        let ending = rules::left_open(&found.execution, at);
+        let ended = end(connection, found, ending)?;
+        match ended.status {
+            Status::Lost => recovery.lost.push(ended.id),
+            _ => recovery.interrupted.push(ended.id),
+        }
+    }
+    Ok(recovery)
+}
+
+pub(super) fn delivered(
+    connection: &Connection,
+    id: &ExecutionId,
+    delivery: Delivery,
+) -> Result<(), Trouble> {
+    let delivery = match delivery {
+        Delivery::Delivered => "delivered",
+        Delivery::GivenUp => "given_up",
+    };
+    let updated = connection
+        .prepare_cached("UPDATE executions SET delivery = ? WHERE id = ? AND ended_at IS NOT NULL")?
+        .execute([delivery, id.as_str()])?;
+    if updated == 0 {
+        known(connection, id)?;
+        return Err(rules::nothing_to_deliver(id).into());
+    }
+    Ok(())
+}
+
+/// What one step of an expiry did.
+pub(super) struct Expired {
+    pub(super) executions: u64,
+    /// Whether there may be more to remove.
+    pub(super) more: bool,
+}
+
+pub(super) fn expire(connection: &Connection, ended_before: OffsetDateTime) -> Result<Expired, Trouble> {
+    let before = rules::bound_in_nanoseconds(ended_before);
+    let limit = to_integer(EXPIRE_ROWS as u64);
+    let old: Vec<(i64, i64)> = connection
+        .prepare_cached(
+            "SELECT n, output_bytes FROM executions WHERE ended_at < ? ORDER BY ended_at LIMIT ?",
+        )?
+        .query_map([before, limit], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut executions = 0_usize;
+    let mut bytes = 0_u64;
+    for &(n, output_bytes) in &old {
+        if bytes > EXPIRE_BYTES {
+            break;
+        }
+        bytes = bytes.saturating_add(u64::try_from(output_bytes).unwrap_or(0));
+        connection.prepare_cached("DELETE FROM chunks WHERE execution = ?")?.execute([n])?;
+        connection.prepare_cached("DELETE FROM executions WHERE n = ?")?.execute([n])?;
+        executions += 1;
+    }
+    let refusals = connection
+        .prepare_cached("DELETE FROM refusals WHERE n IN (SELECT n FROM refusals WHERE at < ? LIMIT ?)")?
+        .execute([before, limit])?;
+    let more = executions < old.len() || old.len() == EXPIRE_ROWS || refusals == EXPIRE_ROWS;
+    Ok(Expired { executions: executions as u64, more })
+}
+
+/// Writes an ending. The caller has seen, in the same transaction, that there is none.
+fn end(connection: &Connection, found: Stored, ending: Ending) -> Result<Execution, Trouble> {
+    let Stored { n, mut execution } = found;
+    let ended_at = rules::nanoseconds("the ending", ending.ended_at)?;
+    let updated = connection
+        .prepare_cached(
+            "UPDATE executions SET status = ?, reason = ?, exit_code = ?, signal = ?, ended_at = ?, usage = ?,
+                 truncated = ?, message = ?, delivery = 'undelivered'
+             WHERE n = ? AND ended_at IS NULL",
+        )?
+        .execute(params![
+            ending.status.as_str(),
+            ending.reason.as_str(),
+            ending.exit_code,
+            ending.signal,
+            ended_at,
+            ending.usage.as_ref().map(to_json).transpose()?,
+            ending.truncated,
+            ending.message,
+            n,
+        ])?;
+    debug_assert_eq!(updated, 1, "INVARIANT (one end)");
+    execution.status = ending.status;
+    execution.ending = Some(Ending { ended_at: ending.ended_at.to_offset(UtcOffset::UTC), ..ending });
+    Ok(execution)
+}
