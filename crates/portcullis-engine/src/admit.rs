@@ -1,0 +1,248 @@
+//! From a submission to a queued execution with a record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_core::{
+    Acceptance, Denial, ExecutionId, NewExecution, Permit, Principal, Refusal, StoreError, Submission,
+    Verdict,
+};
+use time::OffsetDateTime;
+use tracing::{debug, info, warn};
+
+use crate::ending;
+use crate::fingerprint::fingerprint;
+use crate::finish;
+use crate::live::Live;
+use crate::panics::catching_store;
+use crate::run;
+use crate::shared::{Gate, Queued, Shared};
+use crate::vocabulary::{SubmitError, Submitted};
+
+/// Judges, checks for room, records and queues, in this order: what is acknowledged is never dropped, so
+/// every reason to turn it away comes before the record.
+pub(crate) async fn submit(
+    shared: &Arc<Shared>,
+    principal: &Principal,
+    id: Option<ExecutionId>,
+    submission: Submission,
+) -> Result<Submitted, SubmitError> {
+    let (permit, grant) = match shared.parts.policy.judge(principal, &submission) {
+        Verdict::Permit(permit, grant) => (*permit, grant),
+        Verdict::Deny(denial) => return refuse(shared, principal, id, submission, denial).await,
+    };
+    let chosen = id.is_some();
+    let new = NewExecution {
+        id: id.unwrap_or_else(ExecutionId::generate),
+        owner: principal.id.clone(),
+        owner_name: principal.name.clone(),
+        fingerprint: fingerprint(&submission),
+        command: submission.command,
+        programs: grant.programs.into_iter().map(String::from).collect(),
+        rules: grant.rules,
+        limits: permit.plan().limits.clone(),
+        accepted_at: OffsetDateTime::now_utc(),
+    };
+    let place = match Place::take(shared, &new.owner, &new.id) {
+        Ok(place) => place,
+        Err(full) if chosen => return known(shared, &new, full).await,
+        Err(full) => return Err(turned_away(shared, full)),
+    };
+    // In a task of its own: a caller who hangs up now must not leave a record that nobody runs.
+    in_own_task("accept", accept(Arc::clone(shared), place, new, permit)).await
+}
+
+/// Records a refusal. It is returned when its record is safe, so that nobody tries the policy unseen.
+async fn refuse(
+    shared: &Arc<Shared>,
+    principal: &Principal,
+    id: Option<ExecutionId>,
+    submission: Submission,
+    denial: Box<Denial>,
+) -> Result<Submitted, SubmitError> {
+    shared.counters.denied(&denial);
+    info!(
+        execution_id = id.as_ref().map_or("", ExecutionId::as_str),
+        user = %principal.name.escape_debug(),
+        code = denial.code.as_str(),
+        rule = denial.rule.as_ref().map_or("", |rule| rule.name.as_str()),
+        "denied"
+    );
+    let refusal = Refusal {
+        at: OffsetDateTime::now_utc(),
+        principal: principal.id.clone(),
+        principal_name: principal.name.clone(),
+        execution_id: id,
+        command: submission.command,
+        denial: (*denial).clone(),
+    };
+    let shared = Arc::clone(shared);
+    in_own_task("refuse", async move {
+        match catching_store("refuse", shared.parts.store.refuse(refusal)).await {
+            Ok(()) => Err(SubmitError::Denied(denial)),
+            Err(problem) => {
+                store_failed(&shared, &problem, "the refusal could not be recorded");
+                Err(problem.into())
+            }
+        }
+    })
+    .await
+}
+
+/// Asks the store to accept, and queues what is new. Cannot be dropped half-way.
+async fn accept(
+    shared: Arc<Shared>,
+    place: Place,
+    new: NewExecution,
+    permit: Permit,
+) -> Result<Submitted, SubmitError> {
+    let id = new.id.clone();
+    match catching_store("accept", shared.parts.store.accept(new)).await {
+        Ok(Acceptance::New(record)) => {
+            shared.counters.note(|stats| stats.accepted += 1);
+            info!(
+                execution_id = %id,
+                user = %record.owner_name.escape_debug(),
+                programs = record.programs.join(","),
+                status = record.status.as_str(),
+                "accepted"
+            );
+            place.fill(permit, &record);
+            Ok(Submitted::New(record))
+        }
+        Ok(Acceptance::Same(record)) => {
+            shared.counters.note(|stats| stats.repeated += 1);
+            debug!(execution_id = %id, "submitted again");
+            Ok(Submitted::Same(record))
+        }
+        Ok(Acceptance::Taken) => Err(taken(&shared, id)),
+        Err(problem) => {
+            store_failed(&shared, &problem, "the submission could not be recorded");
+            Err(problem.into())
+        }
+    }
+}
+
+/// Answers a submission for which there is no room: one that is known already needs none.
+async fn known(
+    shared: &Arc<Shared>,
+    new: &NewExecution,
+    full: SubmitError,
+) -> Result<Submitted, SubmitError> {
+    match catching_store("read", shared.parts.store.read(&new.id)).await {
+        Ok(None) => Err(turned_away(shared, full)),
+        Ok(Some(record)) if record.owner == new.owner && record.fingerprint == new.fingerprint => {
+            shared.counters.note(|stats| stats.repeated += 1);
+            Ok(Submitted::Same(Box::new(record)))
+        }
+        Ok(Some(_)) => Err(taken(shared, new.id.clone())),
+        Err(problem) => {
+            store_failed(shared, &problem, "a known submission could not be looked up");
+            Err(problem.into())
+        }
+    }
+}
+
+fn taken(shared: &Shared, id: ExecutionId) -> SubmitError {
+    shared.counters.note(|stats| stats.ids_taken += 1);
+    SubmitError::IdTaken(id)
+}
+
+fn turned_away(shared: &Shared, why: SubmitError) -> SubmitError {
+    shared.counters.note(|stats| match &why {
+        SubmitError::PrincipalBusy { .. } => stats.turned_away_principal_busy += 1,
+        SubmitError::Busy { .. } => stats.turned_away_busy += 1,
+        _ => stats.turned_away_draining += 1,
+    });
+    why
+}
+
+fn store_failed(shared: &Shared, problem: &StoreError, what: &'static str) {
+    shared.counters.note(|stats| stats.store_failures += 1);
+    warn!(error = ending::chain(problem), "{what}");
+}
+
+/// Runs a piece of work that goes on when the caller does not wait for it.
+async fn in_own_task(
+    operation: &'static str,
+    work: impl Future<Output = Result<Submitted, SubmitError>> + Send + 'static,
+) -> Result<Submitted, SubmitError> {
+    match tokio::spawn(work).await {
+        Ok(answer) => answer,
+        Err(broken) => Err(StoreError::Unavailable { operation, source: Box::new(broken) }.into()),
+    }
+}
+
+/// A held place in the queue; given up when dropped.
+struct Place {
+    shared: Arc<Shared>,
+    key: (String, ExecutionId),
+}
+
+impl Place {
+    fn take(shared: &Arc<Shared>, owner: &str, id: &ExecutionId) -> Result<Self, SubmitError> {
+        let slots = shared.slots();
+        let mut ledger = shared.ledger();
+        if shared.gate() > Gate::Open {
+            return Err(SubmitError::Draining);
+        }
+        let key = (owner.to_owned(), id.clone());
+        if let Some(sharers) = ledger.arriving.get_mut(&key) {
+            *sharers += 1;
+            return Ok(Self { shared: Arc::clone(shared), key });
+        }
+        // The time until enough places are free, if executions run as long as they did lately.
+        let typical_run = ledger.typical_run;
+        let retry_after = |ahead: usize| {
+            let rounds = u32::try_from(ahead / slots).unwrap_or(u32::MAX);
+            typical_run.saturating_mul(rounds).clamp(Duration::from_secs(1), Duration::from_secs(60))
+        };
+        let (mine, all) = (ledger.queue.taken_by(owner), ledger.queue.taken());
+        if mine >= shared.config.queue_limit_per_principal {
+            return Err(SubmitError::PrincipalBusy { retry_after: retry_after(mine) });
+        }
+        if all >= shared.config.queue_limit {
+            return Err(SubmitError::Busy { retry_after: retry_after(all) });
+        }
+        ledger.queue.reserve(owner);
+        ledger.arriving.insert(key.clone(), 1);
+        Ok(Self { shared: Arc::clone(shared), key })
+    }
+
+    /// Puts the accepted execution into the queue.
+    fn fill(self, permit: Permit, record: &portcullis_core::Execution) {
+        let live = Arc::new(Live::new(record));
+        let shared = Arc::clone(&self.shared);
+        let too_late = {
+            let mut ledger = shared.ledger();
+            ledger.live.insert(live.id.clone(), Arc::clone(&live));
+            // What was accepted while the drain swept the queue is ended like what the sweep found.
+            let too_late = shared.gate() >= Gate::Closed;
+            if !too_late {
+                let since = tokio::time::Instant::now();
+                ledger.queue.push(&live.owner, Queued { live: Arc::clone(&live), permit, since });
+            }
+            too_late
+        };
+        drop(self);
+        if too_late {
+            tokio::spawn(finish::finish_queued(shared, live, ending::interrupted()));
+        } else {
+            run::start_waiting(&shared);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut ledger = self.shared.ledger();
+        let Some(sharers) = ledger.arriving.get_mut(&self.key) else { return };
+        *sharers -= 1;
+        if *sharers == 0 {
+            ledger.arriving.remove(&self.key);
+            ledger.queue.release(&self.key.0);
+            drop(ledger);
+            self.shared.stir();
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! One execution from its start to its ending.
+
+use portcullis_core::*;
+
+use super::doubles::*;
+
+#[tokio::test(start_paused = true)]
+async fn execution_goes_from_scheduled_over_running_to_its_end() {
+    let service = Service::start(1).await;
+    let x = service.accept("x", "wait").await;
+    assert_eq!(service.record(&x).await.status, Status::Scheduled);
+    let cell = service.cell().await;
+    cell.start().await;
+    let record = service.record(&x).await;
+    assert_eq!((record.status, record.confinement), (Status::Running, Some(confinement())));
+    cell.print("out").await;
+    cell.complain("err").await;
+    cell.exit(3).await;
+    let record = service.ended(&x).await;
+    let ending = record.ending.unwrap();
+    assert_eq!((ending.status, ending.reason, ending.exit_code), (Status::Failed, Reason::Exit, Some(3)));
+    assert!(ending.ended_at >= record.started_at.unwrap());
+    assert_eq!((record.last_seq, record.output_bytes), (2, 6));
+    eventually(|| async { (service.engine.load().running == 0).then_some(()) }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn record_is_claimed_before_anything_runs_and_finished_after() {
+    let service = Service::start(1).await;
+    let x = service.accept("x", "echo a").await;
+    service.ended(&x).await;
+    service.all_told().await;
+    let lines = service.journal.lines();
+    let steps: Vec<_> = lines
+        .iter()
+        .map(String::as_str)
+        .filter(|line| !line.starts_with("undelivered") && !line.starts_with("recover"))
+        .collect();
+    assert_eq!(
+        steps,
+        [
+            "accept x",
+            "claim x",
+            "announce x running",
+            "run echo a",
+            "ran echo a",
+            "append x",
+            "announce x running",
+            "finish x",
+            "output x",
+            "conclude x completed",
+            "delivered x"
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn launch_that_fails_is_told_with_its_causes() {
+    let service = Service::start(1).await;
+    let x = service.accept("x", "wait").await;
+    let cell = service.cell().await;
+    cell.act(Act::Fail(LaunchError::Confinement {
+        step: "PivotRoot".into(),
+        source: std::io::Error::other("no"),
+    }))
+    .await;
+    assert_eq!(service.told(&x).await, "failed/start_failed");
+    let record = service.record(&x).await;
+    assert_eq!(record.started_at, None);
+    let message = record.ending.unwrap().message.unwrap();
+    assert_eq!(message, "could not apply confinement step `PivotRoot`: no");
+}
+
+#[tokio::test(start_paused = true)]
+async fn cell_that_dies_loses_its_execution_and_no_other() {
+    let service = Service::start(1).await;
+    let x = service.accept("x", "wait").await;
+    let y = service.accept("y", "echo y").await;
+    let cell = service.cell().await;
+    cell.start().await;
+    cell.print("before").await;
+    cell.act(Act::Fail(LaunchError::Died { problem: "killed".into() })).await;
+    assert_eq!(service.told(&x).await, "lost/service_died");
+    assert_eq!(service.record(&x).await.output_bytes, 6);
+    assert_eq!(service.told(&y).await, "completed/exit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn launcher_that_panics_leaves_no_record_open() {
+    let service = Service::start(1).await;
+    let x = service.accept("x", "wait").await;
+    let y = service.accept("y", "wait").await;
+    let z = service.accept("z", "echo z").await;
+    let cell = service.cell().await;
+    cell.start().await;
+    cell.act(Act::Panic).await;
+    assert_eq!(service.told(&x).await, "lost/service_died");
+    service.launcher.forget_one(); // the panic went past the launcher's own count
+    let cell = service.cell().await;
+    cell.act(Act::Panic).await;
+    service.launcher.forget_one();
+    assert_eq!(service.told(&y).await, "failed/start_failed");
+    assert_eq!(service.told(&z).await, "completed/exit");
+    assert_eq!(service.stats().panics, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn execution_that_somebody_else_ended_does_not_start() {
+    let service = Service::start(1).await;
+    let x = service.accept("x", "wait").await;
+    let cell = service.cell().await;
+    service.store.inner.finish(&x, crate::ending::cancelled()).await.unwrap();
+    let watch = service.watch(&x, 0).await;
+    cell.start().await;
+    assert_eq!(story(watch).await, "scheduled cancelled");
+    assert_eq!(service.journal.count("run wait"), 0);
+    eventually(|| async { (service.engine.load().running == 0).then_some(()) }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn start_that_cannot_be_recorded_is_a_failed_start() {
+    let service = Service::start(1).await;
+    let x = service.accept("x", "wait").await;
+    let cell = service.cell().await;
+    service.store.set_away(true);
+    cell.start().await;
+    service.store.set_away(false);
+    assert_eq!(service.told(&x).await, "failed/start_failed");
+    assert_eq!(service.journal.count("run wait"), 0);
+    let message = service.record(&x).await.ending.unwrap().message.unwrap();
+    assert!(message.contains("the disk is full"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ending_is_written_when_the_store_is_back() {
+    let service = Service::start(1).await;
+    let x = service.accept("x", "wait").await;
+    let cell = service.cell().await;
+    cell.start().await;
+    service.store.set_away(true);
+    cell.exit(0).await;
+    tokio::time::sleep(600 * SECOND).await;
+    assert_eq!(service.record(&x).await.status, Status::Running);
+    assert_eq!(service.listener.last_of(&x).unwrap().status, Status::Running, "nothing false is told");
+    service.store.set_away(false);
+    assert_eq!(service.told(&x).await, "completed/exit");
+}
