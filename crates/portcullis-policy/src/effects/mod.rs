@@ -16,6 +16,20 @@
 //! operand, one or more of them, and a word whose pattern matches nothing stays as it is. Where several words would
 //! mean something else than one, every meaning counts.
 
+mod awk;
+mod details;
+mod find;
+mod options;
+mod roles;
+mod sed;
+mod table;
+mod test;
+mod unseen;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
 use portcullis_core::Word;
 
 /// What one simple command would do, by its words.
@@ -93,6 +107,8 @@ pub(crate) enum Subject {
         /// The port, also when the scheme implies it.
         port: u16,
     },
+    /// The repository that `git` works in: its own data and its working tree.
+    Repository,
     /// A program that is started, by name or path, with arguments that nobody judged.
     Program(String),
     /// It cannot be bounded, for this reason. [`EffectKind::Read`] and [`EffectKind::Examine`] of this sort (names come
@@ -175,21 +191,38 @@ pub(crate) enum Unknown {
 ///
 /// # Errors
 /// When they are not understood; see [`Unknown`].
-pub(crate) fn effects(_program: &str, _arguments: &[Word]) -> Result<Effects, Unknown> {
-    Err(Unknown::Program)
+pub(crate) fn effects(program: &str, arguments: &[Word]) -> Result<Effects, Unknown> {
+    let mut effects = Effects::default();
+    match program {
+        // Their words are text. What looks like an option and is none is text as well.
+        "echo" | "printf" => {}
+        "test" | "[" => test::read(program, arguments, &mut effects)?,
+        "find" => find::read(arguments, &mut effects)?,
+        _ => {
+            let table = table::find(program).ok_or(Unknown::Program)?;
+            let reading = options::read(table, arguments)?;
+            roles::apply(table, &reading, &mut effects)?;
+            details::add(program, &reading, arguments, &mut effects)?;
+        }
+    }
+    Ok(effects)
 }
 
 /// Says what the command of a wrapper would do, also when some of its words are not on the line: what they may make it
 /// do beside reading is then an effect on a [`Subject::Unbounded`]. An inner with a script has no effects of
-/// its own: judge the script.
+/// its own: judge the script. Insertions count from the inner command's own first argument, the word behind
+/// [`Inner::argument`].
 ///
 /// # Errors
 /// When its words are not understood, or the program's name itself is not on the line.
-pub(crate) fn inner_effects(_inner: &Inner) -> Result<Effects, Unknown> {
-    Err(Unknown::Program)
+pub(crate) fn inner_effects(inner: &Inner) -> Result<Effects, Unknown> {
+    unseen::effects_of(inner)
 }
 
-/// Names every program that has a table, in order.
+/// Names every program that has a table or a parser, in order.
 pub(crate) fn programs() -> impl Iterator<Item = &'static str> {
-    std::iter::empty()
+    const PARSED: [&str; 5] = ["[", "echo", "find", "printf", "test"];
+    let mut names: Vec<_> = table::names().filter(|name| !name.contains('/')).chain(PARSED).collect();
+    names.sort_unstable();
+    names.into_iter()
 }

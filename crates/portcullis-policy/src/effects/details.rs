@@ -1,0 +1,178 @@
+//! What tables cannot say about a program's words: scripts, modes, times, names made of other names.
+
+use portcullis_core::Word;
+
+use super::options::{Count, Reading};
+use super::roles::ITSELF;
+use super::unseen::seen_text;
+use super::words::{leading_text, with_suffix};
+use super::{EffectKind, Effects, Unknown, awk, sed};
+
+/// Adds the details of a program whose options and operands were read by its table.
+pub(super) fn add(
+    program: &str,
+    reading: &Reading,
+    _arguments: &[Word],
+    effects: &mut Effects,
+) -> Result<(), Unknown> {
+    match program {
+        "awk" | "gawk" | "mawk" => awk(program, reading, effects),
+        "date" => Ok(date(reading, effects)),
+        "jq" => jq(reading),
+        "man" => Ok(man(reading, effects)),
+        "sed" => sed(reading, effects),
+        "strings" => strings(reading),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the script: the values of the options that hold one, or the first operand.
+fn script(program: &str, reading: &Reading, option: &str) -> Result<(String, usize), Unknown> {
+    let given = reading.given.iter().filter(|given| given.option.names.contains(&option));
+    let mut words: Vec<_> = given.flat_map(|given| &given.values).map(|(word, at)| (word, *at)).collect();
+    if words.is_empty() {
+        let first = reading.operands.first().filter(|operand| operand.count == Count::One);
+        words.extend(first.map(|operand| (&operand.word, operand.argument)));
+    }
+    let argument = words.first().map(|(_, argument)| *argument);
+    let texts: Option<Vec<&str>> = words.iter().map(|(word, _)| seen_text(word)).collect();
+    match (texts, argument) {
+        (Some(texts), Some(argument)) => Ok((texts.join("\n"), argument)),
+        (None, Some(argument)) => {
+            let problem = "a pattern or what is not on the line cannot stand in a script; quote it".into();
+            Err(Unknown::Script { problem, argument })
+        }
+        (_, None) => {
+            let first = reading.operands.first().map(|operand| operand.argument);
+            let problem = format!("`{program}` wants a script on the line");
+            Err(Unknown::Usage { problem, argument: first })
+        }
+    }
+}
+
+fn sed(reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
+    if let Some(given) = reading.last("--in-place")
+        && let Some((suffix, argument)) = given.values.first()
+    {
+        let plain = seen_text(suffix).filter(|suffix| !suffix.contains(['/', '*']));
+        let Some(suffix) = plain else {
+            let problem = "a suffix with `/` or `*` puts copies elsewhere".into();
+            return Err(Unknown::Usage { problem, argument: Some(*argument) });
+        };
+        let skipped = usize::from(!reading.marked("script"));
+        for operand in reading.operands.iter().skip(skipped) {
+            let copy = with_suffix(&operand.word, suffix);
+            effects.path(
+                EffectKind::Write,
+                copy,
+                ITSELF,
+                Some(*argument),
+                &format!("option `{}`", given.written),
+            );
+        }
+    }
+    if reading.last("--file").is_some() && reading.last("--expression").is_none() {
+        return Ok(());
+    }
+    if reading.operands.is_empty()
+        && (reading.last("--help").is_some() || reading.last("--version").is_some())
+    {
+        return Ok(());
+    }
+    let (script, argument) = script("sed", reading, "--expression")?;
+    let deeds = sed::read(&script).map_err(|problem| Unknown::Script { problem, argument })?;
+    let literal = |path: &str| Word::literal(path, portcullis_core::Span::new(0, 0));
+    for deed in &deeds {
+        let (argument, via) = (Some(argument), "the script");
+        match deed {
+            sed::Deed::Read(path) => effects.path(EffectKind::Read, literal(path), ITSELF, argument, via),
+            sed::Deed::Write(path) => effects.path(EffectKind::Write, literal(path), ITSELF, argument, via),
+            sed::Deed::Execute => effects.unbounded(EffectKind::Execute, "`e` runs a command", argument, via),
+        }
+    }
+    if deeds.is_empty() && !reading.marked("sandbox") {
+        effects.insertions.push((0, "--sandbox".to_owned()));
+    }
+    Ok(())
+}
+
+fn awk(program: &str, reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
+    if reading.marked("file") && reading.last("--source").is_none() {
+        return Ok(());
+    }
+    if reading.operands.is_empty() && reading.marked("info") {
+        return Ok(());
+    }
+    let (script, argument) = script(program, reading, "--source")?;
+    let deeds = awk::read(&script).map_err(|problem| Unknown::Script { problem, argument })?;
+    let literal = |path: &str| Word::literal(path, portcullis_core::Span::new(0, 0));
+    for deed in &deeds {
+        let (argument, via) = (Some(argument), "the program");
+        match deed {
+            awk::Deed::Read(path) => effects.path(EffectKind::Read, literal(path), ITSELF, argument, via),
+            awk::Deed::Write(path) => effects.path(EffectKind::Write, literal(path), ITSELF, argument, via),
+            awk::Deed::Execute => effects.unbounded(EffectKind::Execute, "it runs commands", argument, via),
+            awk::Deed::Network => {
+                effects.unbounded(EffectKind::Network, "it opens connections", argument, via)
+            }
+        }
+    }
+    if program == "gawk" && deeds.is_empty() && !reading.marked("sandbox") {
+        effects.insertions.push((0, "--sandbox".to_owned()));
+    }
+    Ok(())
+}
+
+/// Only `+FORMAT` leaves the clock alone.
+fn date(reading: &Reading, effects: &mut Effects) {
+    for operand in &reading.operands {
+        if !leading_text(&operand.word).starts_with('+') {
+            let why = "an operand without `+` sets the clock";
+            effects.unbounded(EffectKind::Privilege, why, Some(operand.argument), "operand");
+        }
+    }
+}
+
+/// A filter can load modules from files.
+fn jq(reading: &Reading) -> Result<(), Unknown> {
+    let Some(filter) = reading.operands.first().filter(|_| !reading.marked("file")) else { return Ok(()) };
+    let argument = filter.argument;
+    let Some(text) = seen_text(&filter.word) else {
+        let problem = "a pattern or what is not on the line cannot stand for a filter; quote it".into();
+        return Err(Unknown::Script { problem, argument });
+    };
+    let words = text.split(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '.' | '$' | ':'));
+    for word in words {
+        if matches!(word, "import" | "include" | "modulemeta" | "get_search_list") {
+            return Err(Unknown::Script { problem: format!("`{word}` loads files"), argument });
+        }
+    }
+    Ok(())
+}
+
+/// A page's name with a slash is a path. What `man` starts must not be chosen by variables.
+fn man(reading: &Reading, effects: &mut Effects) {
+    for operand in &reading.operands {
+        if operand.count != Count::One || operand.word.to_unmatched().contains('/') {
+            effects.path(EffectKind::Read, operand.word.clone(), ITSELF, Some(operand.argument), "operand");
+        }
+    }
+    for name in ["MANPAGER", "PAGER"] {
+        effects.environment.push((name.to_owned(), "cat".to_owned()));
+    }
+    const HELPERS: [&str; 10] =
+        ["cat", "col", "groff", "grotty", "gzip", "nroff", "preconv", "tbl", "troff", "zsoelim"];
+    effects.helpers.extend(HELPERS.map(str::to_owned));
+}
+
+/// `@FILE` stands for the words in a file.
+fn strings(reading: &Reading) -> Result<(), Unknown> {
+    let words = reading.operands.iter().map(|operand| (&operand.word, operand.argument));
+    for (word, argument) in words {
+        if leading_text(word).starts_with('@') || (word.is_glob() && leading_text(word).is_empty()) {
+            let problem = "`@FILE` would take options from a file; write `./` before the name".into();
+            return Err(Unknown::Usage { problem, argument: Some(argument) });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,340 @@
+//! Reads words the way `getopt_long` does: which are options, which are their values, which are operands.
+
+use portcullis_core::Word;
+
+use super::Unknown;
+use super::table::{Opt, Style, Table, Takes};
+use super::unseen::may_be_option;
+use super::words::{leading_text, without_prefix};
+
+/// An option that is given.
+#[derive(Debug, Clone)]
+pub(super) struct Given {
+    /// The option.
+    pub(super) option: &'static Opt,
+    /// Its values, each with the argument it stands in.
+    pub(super) values: Vec<(Word, usize)>,
+    /// Its name as it was written: `-o`, `--outp`.
+    pub(super) written: String,
+    /// The argument it stands in.
+    pub(super) argument: usize,
+}
+
+/// A word that is no option and no value.
+#[derive(Debug, Clone)]
+pub(super) struct Operand {
+    /// The word.
+    pub(super) word: Word,
+    /// Its index.
+    pub(super) argument: usize,
+    /// How many words it becomes when its pattern is expanded.
+    pub(super) count: Count,
+}
+
+/// How many words a word becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Count {
+    /// One: it has no pattern.
+    One,
+    /// One or more.
+    Several,
+    /// Any number: it may also be an option, or part of it an option's value.
+    Any,
+}
+
+impl Count {
+    /// Returns the least number of words.
+    pub(super) fn least(self) -> usize {
+        usize::from(self != Self::Any)
+    }
+}
+
+/// Words told apart.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Reading {
+    /// The options, in order.
+    pub(super) given: Vec<Given>,
+    /// The operands, in order.
+    pub(super) operands: Vec<Operand>,
+    /// Whether what follows the last word cannot be an option: `--` was given, or operands end the options.
+    pub(super) closed: bool,
+    /// A word that is not on the line and may be an option.
+    pub(super) open: Option<usize>,
+}
+
+impl Reading {
+    /// Returns the last one given of the option with this name.
+    pub(super) fn last(&self, name: &str) -> Option<&Given> {
+        self.given.iter().rev().find(|given| given.option.names.contains(&name))
+    }
+
+    /// Whether an option with this mark is given.
+    pub(super) fn marked(&self, mark: &str) -> bool {
+        self.given.iter().any(|given| given.option.marks.contains(&mark))
+    }
+}
+
+/// Tells the words of a program apart.
+pub(super) fn read(table: &'static Table, arguments: &[Word]) -> Result<Reading, Unknown> {
+    let mut reader = Reader { table, arguments, next: 0, reading: Reading::default() };
+    while let Some(word) = reader.take() {
+        reader.word(word)?;
+    }
+    Ok(reader.reading)
+}
+
+struct Reader<'a> {
+    table: &'static Table,
+    arguments: &'a [Word],
+    /// The index of the next word.
+    next: usize,
+    reading: Reading,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self) -> Option<&'a Word> {
+        let word = self.arguments.get(self.next)?;
+        self.next += 1;
+        Some(word)
+    }
+
+    /// The index of the word taken last.
+    fn current(&self) -> usize {
+        self.next.saturating_sub(1)
+    }
+
+    fn word(&mut self, word: &'a Word) -> Result<(), Unknown> {
+        let text = leading_text(word);
+        let style = self.table.style;
+        if !self.reading.closed && may_be_option(word) {
+            self.reading.open.get_or_insert(self.current());
+        }
+        if self.reading.closed || !text.starts_with('-') || word.as_literal() == Some("-") {
+            return Ok(self.operand(word));
+        }
+        if word.as_literal() == Some("--") && !style.no_terminator {
+            self.reading.closed = true;
+            return Ok(());
+        }
+        if word.is_glob() {
+            // Unmatched, the word is an option; matched, it is operands.
+            self.reading.operands.push(Operand {
+                word: word.clone(),
+                argument: self.current(),
+                count: Count::Any,
+            });
+        }
+        if style.single {
+            self.single(word)
+        } else if text.starts_with("--") {
+            self.long(word)
+        } else {
+            self.short(word)
+        }
+    }
+
+    fn operand(&mut self, word: &Word) {
+        let count = if word.is_glob() { Count::Several } else { Count::One };
+        self.reading.operands.push(Operand { word: word.clone(), argument: self.current(), count });
+        self.reading.closed |= self.table.style.first;
+    }
+
+    /// `--name`, `--name=value`, `--name value`.
+    fn long(&mut self, word: &'a Word) -> Result<(), Unknown> {
+        let text = leading_text(word);
+        let (name, attached) = match text.find('=') {
+            Some(at) => (text.get(..at).unwrap_or(text), without_prefix(word, at + 1)),
+            None => (text, None),
+        };
+        if attached.is_none() && word.is_glob() {
+            return Err(self.usage("a pattern cannot name an option"));
+        }
+        let option = resolve_long(self.table, name).map_err(|problem| self.unknown(name, problem))?;
+        self.give(option, name.to_owned(), attached, word)
+    }
+
+    /// `-a`, `-abc`, `-ovalue`, `-o value`.
+    fn short(&mut self, word: &'a Word) -> Result<(), Unknown> {
+        let text = leading_text(word);
+        let style = self.table.style;
+        let mut digits = false;
+        for (at, letter) in text.char_indices().skip(1) {
+            if style.digits && letter.is_ascii_digit() {
+                digits = true;
+                continue;
+            }
+            let name = format!("-{letter}");
+            let Some(option) = self.table.options.iter().find(|option| option.names.contains(&name.as_str()))
+            else {
+                return Err(self.unknown(&name, None));
+            };
+            let behind = at + letter.len_utf8();
+            let last = behind == text.len() && !word.is_glob();
+            if option.takes == Takes::Nothing {
+                self.give(option, name, None, word)?;
+                continue;
+            }
+            if digits && last && matches!(option.takes, Takes::Values(_)) {
+                // In the old form `-20c` the letter is the unit of the number and takes no value.
+                return Err(self.usage("a number before an option that wants a value means two things"));
+            }
+            let rest = if last { None } else { without_prefix(word, behind) };
+            let rest = match rest {
+                Some(rest) if style.equals && leading_text(&rest).starts_with('=') => {
+                    without_prefix(&rest, 1)
+                }
+                rest => rest,
+            };
+            return self.give(option, name, rest, word);
+        }
+        if word.is_glob() {
+            return Err(self.usage("a pattern cannot name an option"));
+        }
+        Ok(())
+    }
+
+    /// `-name`, `-name value`, and `-c16` where `-c` takes a value.
+    fn single(&mut self, word: &'a Word) -> Result<(), Unknown> {
+        let Some(text) = word.as_literal() else { return Err(self.usage("a pattern cannot name an option")) };
+        let option = |name: &str| self.table.options.iter().find(|option| option.names.contains(&name));
+        let exact = option(text).or_else(|| text.strip_prefix('-').and_then(option));
+        if let Some(found) = exact {
+            return self.give(found, text.to_owned(), None, word);
+        }
+        if let Some((name, _)) = text.split_once('=')
+            && self.table.style.equals
+            && let Some(found) = option(name)
+        {
+            let rest = without_prefix(word, name.len() + 1);
+            return self.give(found, name.to_owned(), rest, word);
+        }
+        let letter = text.char_indices().nth(2).map_or(text.len(), |(at, _)| at);
+        let name = text.get(..letter).unwrap_or(text);
+        match option(name) {
+            Some(found) if found.takes != Takes::Nothing => {
+                self.give(found, name.to_owned(), without_prefix(word, letter), word)
+            }
+            _ => Err(self.unknown(text, None)),
+        }
+    }
+
+    fn give(
+        &mut self,
+        option: &'static Opt,
+        written: String,
+        attached: Option<Word>,
+        word: &Word,
+    ) -> Result<(), Unknown> {
+        let argument = self.current();
+        let mut values = Vec::new();
+        match &option.takes {
+            Takes::Nothing if attached.is_some() => {
+                return Err(self.usage(&format!("`{written}` takes no value")));
+            }
+            Takes::Nothing => {}
+            Takes::Perhaps(_) => values.extend(attached.map(|value| (value, argument))),
+            Takes::Values(roles) => {
+                values.extend(attached.map(|value| (value, argument)));
+                while values.len() < roles.len() {
+                    let Some(value) = self.take() else {
+                        return Err(self.usage(&format!("`{written}` wants a value")));
+                    };
+                    let at = self.current();
+                    if value.is_glob() {
+                        if roles.len() > 1 {
+                            return Err(self.usage("a pattern may stand for several values"));
+                        }
+                        // The first match is the value, the others are operands.
+                        self.reading.operands.push(Operand {
+                            word: value.clone(),
+                            argument: at,
+                            count: Count::Any,
+                        });
+                    }
+                    values.push((value.clone(), at));
+                }
+            }
+        }
+        if word.is_glob() && (!option.marks.is_empty() || option.harms().next().is_some()) {
+            return Err(
+                self.usage(&format!("a pattern in the word of `{written}` may make it an operand; quote it"))
+            );
+        }
+        self.reading.given.push(Given { option, values, written, argument });
+        Ok(())
+    }
+
+    fn usage(&self, problem: &str) -> Unknown {
+        Unknown::Usage { problem: problem.to_owned(), argument: Some(self.current()) }
+    }
+
+    fn unknown(&self, name: &str, ambiguous: Option<String>) -> Unknown {
+        match ambiguous {
+            Some(problem) => Unknown::Usage { problem, argument: Some(self.current()) },
+            None => Unknown::Option {
+                text: name.to_owned(),
+                argument: self.current(),
+                nearest: nearest(self.table, name),
+            },
+        }
+    }
+}
+
+/// Finds the option with this long name, or the one that it abbreviates. The error says between which it is
+/// ambiguous, where it is.
+fn resolve_long(table: &'static Table, name: &str) -> Result<&'static Opt, Option<String>> {
+    if let Some(option) = table.options.iter().find(|option| option.names.contains(&name)) {
+        return Ok(option);
+    }
+    let Style { abbreviated: true, .. } = table.style else { return Err(None) };
+    let mut fits =
+        table.options.iter().filter(|option| option.names.iter().any(|known| known.starts_with(name)));
+    let Some(first) = fits.next() else { return Err(None) };
+    match fits.next() {
+        None => Ok(first),
+        Some(second) => {
+            Err(Some(format!("`{name}` could be `{}` or `{}`", first.canonical(), second.canonical())))
+        }
+    }
+}
+
+/// Returns the known name that is nearest to one that is not, when it is near at all.
+fn nearest(table: &Table, name: &str) -> Option<String> {
+    let long = name.starts_with("--");
+    let names =
+        table.options.iter().flat_map(|option| &option.names).filter(|known| known.starts_with("--") == long);
+    let (distance, nearest) = names.map(|known| (distance(known, name), *known)).min()?;
+    (long && distance <= 3).then(|| nearest.to_owned())
+}
+
+/// Counts the insertions, removals and replacements between two texts.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (index, letter) in one.chars().enumerate() {
+        let mut corner = index;
+        let mut left = index + 1;
+        let mut next = vec![left];
+        for (theirs, above) in other.iter().zip(row.iter().skip(1)) {
+            left = (corner + usize::from(letter != *theirs)).min(above + 1).min(left + 1);
+            corner = *above;
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distance_counts_edits() {
+        for (one, other, wanted) in
+            [("", "abc", 3), ("--recursive", "--recursiv", 1), ("kitten", "sitting", 3)]
+        {
+            assert_eq!(distance(one, other), wanted, "{one} {other}");
+        }
+    }
+}

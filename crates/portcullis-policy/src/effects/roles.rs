@@ -1,0 +1,233 @@
+//! Turns options and operands into effects, by the roles that the table gives them.
+
+use portcullis_core::Word;
+
+use super::options::{Operand, Reading};
+use super::table::{Operands, Role, Table, Takes};
+use super::words::{implied, split_at_colons, with_any_suffix};
+use super::{Effect, EffectKind, Effects, Reach, Subject, Unknown};
+
+/// The marks that are set: the table's own and those of the options given.
+pub(super) struct Marks<'a> {
+    table: &'a Table,
+    reading: &'a Reading,
+}
+
+impl<'a> Marks<'a> {
+    /// Looks at a program's words.
+    pub(super) fn of(table: &'a Table, reading: &'a Reading) -> Self {
+        Self { table, reading }
+    }
+
+    /// Whether the mark is set.
+    pub(super) fn has(&self, mark: &str) -> bool {
+        self.table.marks.contains(&mark) || self.reading.marked(mark)
+    }
+
+    fn all(&self, marks: &[&str]) -> bool {
+        marks.iter().all(|mark| self.has(mark))
+    }
+}
+
+/// How far a word of a role reaches.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Extent {
+    pub(super) reach: Reach,
+    pub(super) follow_links: bool,
+}
+
+/// A path alone.
+pub(super) const ITSELF: Extent = Extent { reach: Reach::Itself, follow_links: false };
+
+/// Adds what the options and operands of a program do, and names the options.
+pub(super) fn apply(table: &'static Table, reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
+    apply_options(reading, effects);
+    if let Some(argument) = reading.open {
+        for option in &table.options {
+            for kind in option.harms() {
+                let why =
+                    format!("words that are not on the line may be the option `{}`", option.canonical());
+                effects.unbounded(kind, &why, Some(argument), "operand");
+            }
+        }
+    }
+    let marks = Marks::of(table, reading);
+    let extent = Extent {
+        reach: if marks.has("recursive") { Reach::Tree } else { Reach::Itself },
+        follow_links: marks.has("follow"),
+    };
+    let Some(grammar) = grammar(table, &marks) else {
+        return match reading.operands.iter().find(|operand| operand.count.least() > 0) {
+            Some(operand) => Err(extra(operand)),
+            None => Ok(()),
+        };
+    };
+    for (index, operand) in reading.operands.iter().enumerate() {
+        let roles = possible_roles(grammar, &reading.operands, index);
+        if roles.is_empty() {
+            return Err(extra(operand));
+        }
+        for role in roles {
+            effects.add(role, &operand.word, extent, Some(operand.argument), "operand");
+        }
+    }
+    let least: usize = reading.operands.iter().map(|operand| operand.count.least()).sum();
+    if least <= grammar.before.len() {
+        let defaults = table.defaults.iter().filter(|(wanted, ..)| marks.all(wanted));
+        if let Some((_, role, path)) = defaults.max_by_key(|(wanted, ..)| wanted.len()) {
+            effects.add(*role, &implied(path), extent, None, "the directory in force");
+        }
+    }
+    Ok(())
+}
+
+/// Adds what the options do, and names them.
+pub(super) fn apply_options(reading: &Reading, effects: &mut Effects) {
+    for given in &reading.given {
+        let via = format!("option `{}`", given.written);
+        effects.options.push((given.option.canonical().to_owned(), given.argument));
+        if let Some((kind, why)) = given.option.does {
+            effects.unbounded(kind, why, Some(given.argument), &via);
+        }
+        let roles: &[Role] = match &given.option.takes {
+            Takes::Nothing => &[],
+            Takes::Perhaps(role) => std::slice::from_ref(role),
+            Takes::Values(roles) => roles,
+        };
+        for (role, (value, argument)) in roles.iter().zip(&given.values) {
+            effects.add(*role, value, ITSELF, Some(*argument), &via);
+        }
+    }
+}
+
+/// Returns the operands' meaning under the marks that are set.
+pub(super) fn grammar<'a>(table: &'a Table, marks: &Marks<'_>) -> Option<&'a Operands> {
+    let fitting = table.operands.iter().filter(|operands| marks.all(&operands.marks));
+    fitting.max_by_key(|operands| operands.marks.len())
+}
+
+fn extra(operand: &Operand) -> Unknown {
+    Unknown::Usage {
+        problem: format!("`{}` is one operand too many", operand.word.to_unmatched()),
+        argument: Some(operand.argument),
+    }
+}
+
+/// Returns every role that an operand can have, however many words the patterns before, in and behind it become.
+fn possible_roles(grammar: &Operands, operands: &[Operand], index: usize) -> Vec<Role> {
+    use super::options::Count::One;
+    let (before, rest) = operands.split_at(index);
+    let Some((operand, behind)) = rest.split_first() else { return Vec::new() };
+    let least = |operands: &[Operand]| operands.iter().map(|operand| operand.count.least()).sum::<usize>();
+    let most = |operands: &[Operand]| match operands.iter().all(|operand| operand.count == One) {
+        true if operand.count == One => operands.len(),
+        _ => usize::MAX,
+    };
+    // The place counted from the first and from the last operand.
+    let (first, last) = (least(before)..=most(before), least(behind)..=most(behind));
+    let mut roles = Vec::new();
+    for (place, role) in grammar.before.iter().enumerate() {
+        if first.contains(&place) && !roles.contains(role) {
+            roles.push(*role);
+        }
+    }
+    if *first.end() >= grammar.before.len() {
+        for (place, role) in grammar.behind.iter().rev().enumerate() {
+            if last.contains(&place) && !roles.contains(role) {
+                roles.push(*role);
+            }
+        }
+        let between = *last.end() >= grammar.behind.len();
+        roles.extend(grammar.repeated.filter(|role| between && !roles.contains(role)));
+    }
+    roles
+}
+
+impl Effects {
+    /// Adds what a word of this role does.
+    pub(super) fn add(
+        &mut self,
+        role: Role,
+        word: &Word,
+        extent: Extent,
+        argument: Option<usize>,
+        via: &str,
+    ) {
+        let stream = word.as_literal() == Some("-");
+        match role {
+            Role::Text => {}
+            Role::Read | Role::Output if stream => {}
+            Role::Names if stream => {
+                self.unbounded(
+                    EffectKind::Read,
+                    "the names of files come from standard input",
+                    argument,
+                    via,
+                );
+            }
+            Role::Read => self.path(EffectKind::Read, word.clone(), extent, argument, via),
+            Role::Names => {
+                self.path(EffectKind::Read, word.clone(), ITSELF, argument, via);
+                self.unbounded(EffectKind::Read, "the names of files come from a file", argument, via);
+            }
+            Role::Paths => {
+                for word in split_at_colons(word) {
+                    self.path(EffectKind::Read, word, Extent { reach: Reach::Tree, ..ITSELF }, argument, via);
+                }
+            }
+            Role::Examine => self.path(EffectKind::Examine, word.clone(), extent, argument, via),
+            Role::Write | Role::Output => self.path(EffectKind::Write, word.clone(), extent, argument, via),
+            Role::Prefix => self.path(EffectKind::Write, with_any_suffix(word), ITSELF, argument, via),
+            Role::Into => {
+                let extent = Extent { reach: Reach::Entry, ..ITSELF };
+                self.path(EffectKind::Write, word.clone(), extent, argument, via);
+            }
+            Role::Delete => self.path(EffectKind::Delete, word.clone(), extent, argument, via),
+            Role::Change => {
+                self.path(EffectKind::Read, word.clone(), extent, argument, via);
+                self.path(EffectKind::Write, word.clone(), extent, argument, via);
+            }
+            Role::Code if stream => {
+                self.unbounded(EffectKind::Execute, "code comes from standard input", argument, via);
+            }
+            Role::Code => self.path(EffectKind::Execute, word.clone(), extent, argument, via),
+            Role::Program | Role::Command => {
+                self.effect(EffectKind::Execute, Subject::Program(word.to_unmatched()), argument, via);
+            }
+            Role::Network => {
+                let why = format!("`{}` may be reached", word.to_unmatched());
+                self.unbounded(EffectKind::Network, &why, argument, via);
+            }
+            Role::Privilege => {
+                let why = format!("`{}` changes privilege", word.to_unmatched());
+                self.unbounded(EffectKind::Privilege, &why, argument, via);
+            }
+        }
+    }
+
+    /// Adds an effect on a path.
+    pub(super) fn path(
+        &mut self,
+        kind: EffectKind,
+        word: Word,
+        extent: Extent,
+        argument: Option<usize>,
+        via: &str,
+    ) {
+        let Extent { reach, follow_links } = extent;
+        self.effect(kind, Subject::Path { word, reach, follow_links }, argument, via);
+    }
+
+    /// Adds an effect that cannot be bounded.
+    pub(super) fn unbounded(&mut self, kind: EffectKind, why: &str, argument: Option<usize>, via: &str) {
+        self.effect(kind, Subject::Unbounded(why.to_owned()), argument, via);
+    }
+
+    /// Adds an effect, once.
+    pub(super) fn effect(&mut self, kind: EffectKind, subject: Subject, argument: Option<usize>, via: &str) {
+        let effect = Effect { kind, subject, argument, via: via.to_owned() };
+        if !self.list.contains(&effect) {
+            self.list.push(effect);
+        }
+    }
+}
