@@ -70,6 +70,13 @@ impl DenialCode {
     }
 }
 
+impl From<String> for DenialCode {
+    /// Takes a code from elsewhere: one that another version's answer names.
+    fn from(code: String) -> Self {
+        Self(Cow::Owned(code))
+    }
+}
+
 impl fmt::Display for DenialCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -1,0 +1,291 @@
+//! The command line of the command-line client, by clig.dev.
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand};
+use portcullis_core::{ExecutionId, Status};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default())
+    .error(AnsiColor::Red.on_default().bold());
+
+/// Runs command lines through a Portcullis service, and looks after them.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, styles = STYLES, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Examples:
+  portcullis run 'ls -la | grep txt'      run a line; its output and exit code become ours
+  portcullis run -- grep -n \"$word\" notes  run words: each arrives as it is, whatever is in it
+  portcullis check 'rm -rf /'             would it be allowed, and why not
+  portcullis list --status running        what runs at the moment
+  portcullis verify                       does the service keep its main promises
+
+Exit codes:
+  that of the command for `run` and `watch`, 128+n when signal n ended it, 130 when it was cancelled,
+  124 at its time limit; 125 when Portcullis failed or refused; 1 when the answer of `check`, `verify` or
+  `policy` is no; 2 for a wrong use of this program.
+
+Environment:
+  PORTCULLIS_URL, PORTCULLIS_TOKEN_FILE, PORTCULLIS_TOKEN, PORTCULLIS_DATA_DIR, NO_COLOR; settings `url` and
+  `token_file` in ~/.config/portcullis/cli.toml. A service on this machine is found without any of them.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// Where the service is [default: the one on this machine, http://127.0.0.1:5000]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Common options")]
+    pub(crate) url: Option<String>,
+    /// The file with the token to show the service [default: the one of the service on this machine]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Common options")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Print results as JSON
+    #[arg(long, global = true, help_heading = "Common options")]
+    pub(crate) json: bool,
+    /// Print no colour, on a terminal either
+    #[arg(long, global = true, help_heading = "Common options")]
+    pub(crate) no_color: bool,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(Run),
+    /// Show the record of an execution
+    Status(OfExecution),
+    /// Follow an execution: its output from the beginning, then what comes
+    ///
+    /// Exits as `run` does. Ctrl-C leaves the execution running. A lost connection is made again, also over a
+    /// restart of the service.
+    Watch(OfExecution),
+    /// Cancel an execution, and wait until nothing of it is left
+    Cancel(OfExecution),
+    List(List),
+    Output(Output),
+    Check(Check),
+    /// List what you may run
+    Allowed,
+    Verify(Verify),
+    /// Work on rulebooks, without a service
+    #[command(subcommand, arg_required_else_help = true)]
+    Policy(Policy),
+}
+
+/// Run a command line and stream its output
+///
+/// With one argument, that is the command line as the service reads it: pipes, quotes and `&&` count. After `--`, each
+/// argument is one word and arrives as it is: it is quoted so that nothing in it counts.
+///
+/// Exits with the command's own code, 128+n when signal n ended it, 124 at its time limit, 130 when it was cancelled, 125
+/// when Portcullis failed or refused. Ctrl-C cancels the execution; twice leaves at once.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  portcullis run 'cat notes | grep -c todo'
+  portcullis run --timeout 5 -- find /usr/share -name '*.txt'
+  portcullis run --stdin 'grep -n error' < app.log")]
+pub(crate) struct Run {
+    /// The command line, as one argument
+    #[arg(value_name = "COMMAND LINE", num_args = 0..)]
+    pub(crate) line: Vec<String>,
+    /// The words of one command
+    #[arg(last = true, value_name = "WORDS")]
+    pub(crate) words: Vec<String>,
+    /// End it after so many seconds, if the service's own limit is not below
+    #[arg(long, short = 't', value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Option<f64>,
+    /// Give the execution this id [default: a new UUID]
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Option<ExecutionId>,
+    /// Let the command read our standard input, up to its end [default: it reads nothing]
+    #[arg(long, short = 'i')]
+    pub(crate) stdin: bool,
+    /// Set a variable for the command; the rules say which may be set
+    #[arg(long, short = 'e', value_name = "NAME=VALUE", value_parser = variable)]
+    pub(crate) env: Vec<(String, String)>,
+    /// Start in this directory of the workspace
+    #[arg(long, short = 'w', value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// Print the id once it is accepted, and leave it running
+    #[arg(long, short = 'd', conflicts_with = "json")]
+    pub(crate) detach: bool,
+    /// Print nothing of our own but errors
+    #[arg(long, short = 'q')]
+    pub(crate) quiet: bool,
+}
+
+/// The execution that is meant.
+#[derive(Debug, Args)]
+pub(crate) struct OfExecution {
+    /// Its id
+    pub(crate) id: ExecutionId,
+}
+
+/// List your executions, newest first
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only those with this status
+    #[arg(long, value_name = "STATUS", value_parser = status)]
+    pub(crate) status: Option<Status>,
+    /// Only those that name this program
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) program: Option<String>,
+    /// At most so many
+    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20)]
+    pub(crate) limit: usize,
+    /// Go on behind this cursor of an earlier page
+    #[arg(long, value_name = "CURSOR")]
+    pub(crate) cursor: Option<String>,
+}
+
+/// Print the output of an execution
+///
+/// Byte for byte, unless our output is a terminal: there, control characters but colours are written out.
+#[derive(Debug, Args)]
+pub(crate) struct Output {
+    /// Its id
+    pub(crate) id: ExecutionId,
+    /// Only this stream [default: both, in order of arrival]
+    #[arg(long, value_name = "STREAM", value_parser = ["stdout", "stderr"])]
+    pub(crate) stream: Option<String>,
+}
+
+/// Ask whether a line would be allowed, and why not; runs nothing
+///
+/// Exits with 0 when it is allowed and 1 when it is not.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  portcullis check 'find /usr -name \"*.so\" -delete'
+  portcullis check -- grep -r \"$pattern\" .")]
+pub(crate) struct Check {
+    /// The command line, as one argument
+    #[arg(value_name = "COMMAND LINE", num_args = 0..)]
+    pub(crate) line: Vec<String>,
+    /// The words of one command
+    #[arg(last = true, value_name = "WORDS")]
+    pub(crate) words: Vec<String>,
+}
+
+/// Try the service's main promises: six checks, exit code 1 when one fails
+///
+/// Health, an allowed command, a refused one, a cancellation, a complex command line and a timeout, each against the
+/// running service, as any caller would. It runs nothing that writes, and leaves five short executions and two refusals
+/// in the records.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {}
+
+/// What can be done with a rulebook.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    PolicyCheck(PolicyCheck),
+    PolicyTest(PolicyTest),
+}
+
+/// Judge lines by a rulebook file, without a service
+///
+/// Exits with 0 when the line is allowed and 1 when it is not. With `--batch`, reads one JSON object a line on standard
+/// input, {"id", "user", "command"}, and answers each with one, in order: {"id", "verdict", "code", "span", "message", "rule",
+/// "suggestion"}.
+#[derive(Debug, Args)]
+#[command(name = "check")]
+#[command(after_help = "Examples:
+  portcullis policy check --rulebook team.toml --user bob 'head -3 notes'
+  portcullis policy check --rulebook team.toml --batch < lines.jsonl")]
+pub(crate) struct PolicyCheck {
+    /// The rulebook [default: the allowlist of the service's default, ls, echo, cat, grep, find, pwd]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rulebook: Option<PathBuf>,
+    /// Who asks
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    pub(crate) user: String,
+    /// A role of who asks; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub(crate) role: Vec<String>,
+    /// Judge the JSON lines on standard input
+    #[arg(long, conflicts_with_all = ["line", "words"])]
+    pub(crate) batch: bool,
+    /// The command line, as one argument
+    #[arg(value_name = "COMMAND LINE", num_args = 0..)]
+    pub(crate) line: Vec<String>,
+    /// The words of one command
+    #[arg(last = true, value_name = "WORDS")]
+    pub(crate) words: Vec<String>,
+}
+
+/// Check a rulebook file and run the tests that it carries
+#[derive(Debug, Args)]
+#[command(name = "test")]
+pub(crate) struct PolicyTest {
+    /// The rulebook
+    pub(crate) file: PathBuf,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds.is_finite() && seconds > 0.0 => Ok(seconds),
+        _ => Err("seconds above 0 are accepted, such as `30` or `0.5`".into()),
+    }
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("`NAME=VALUE` is accepted".into()),
+    }
+}
+
+fn status(text: &str) -> Result<Status, String> {
+    Status::parse(text).ok_or_else(|| {
+        "`scheduled`, `running`, `completed`, `failed`, `cancelled`, `timeout` and `lost` are accepted".into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_line_and_words_are_told_apart_by_the_two_dashes() {
+        let parse = |arguments: &[&str]| match Cli::try_parse_from(arguments).unwrap().command {
+            Command::Run(run) => (run.line, run.words),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(parse(&["portcullis", "run", "ls | cat"]), (vec!["ls | cat".into()], vec![]));
+        assert_eq!(
+            parse(&["portcullis", "run", "--timeout", "3", "--", "ls", "-t", "--json"]),
+            (vec![], vec!["ls".into(), "-t".into(), "--json".into()])
+        );
+    }
+
+    #[test]
+    fn a_token_never_stands_in_argv() {
+        assert!(Cli::try_parse_from(["portcullis", "--token", "x", "allowed"]).is_err());
+    }
+
+    #[test]
+    fn wrong_values_are_refused_with_what_is_accepted() {
+        for (arguments, accepted) in [
+            (["run", "--timeout", "0", "ls"], "seconds above 0"),
+            (["run", "--timeout", "soon", "ls"], "seconds above 0"),
+            (["run", "--env", "X", "ls"], "NAME=VALUE"),
+            (["run", "--id", "../x", "ls"], "A-Z a-z 0-9"),
+            (["list", "--status", "done", "--json"], "`timeout` and `lost`"),
+        ] {
+            let error = Cli::try_parse_from(["portcullis"].iter().chain(&arguments)).unwrap_err();
+            assert!(error.to_string().contains(accepted), "{error}");
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Shows why a line was refused: the same picture for a service's answer and for a rulebook on this machine.
+
+use portcullis_api::{DenialView, RuleView};
+use portcullis_core::{Denial, DenialCode, DenialKind, RuleRef, Span};
+use portcullis_policy::explain;
+
+use crate::terminal::plain_lines;
+
+/// Draws a denial that a service answered, with carets under the refused part of the line.
+pub(crate) fn draw_view(line: &str, view: &DenialView) -> String {
+    draw(line, &of_view(view))
+}
+
+/// Draws a denial; what the line holds cannot drive the terminal.
+pub(crate) fn draw(line: &str, denial: &Denial) -> String {
+    plain_lines(&explain::draw(line, denial))
+}
+
+fn of_view(view: &DenialView) -> Denial {
+    Denial {
+        code: DenialCode::from(view.code.clone()),
+        // Which status it was answered with makes no difference to the picture.
+        kind: DenialKind::Forbidden,
+        span: Span::new(view.span.start, view.span.end),
+        subject: view.subject.clone(),
+        rule: view.rule.as_ref().map(|RuleView { name, line }| RuleRef { name: name.clone(), line: *line }),
+        message: view.message.clone(),
+        suggestion: view.suggestion.clone(),
+        further: view.further.iter().map(of_view).collect(),
+    }
+}

@@ -1,0 +1,81 @@
+//! Where output of executions and words of our own go.
+
+use std::io::{self, IsTerminal};
+
+use portcullis_core::OutputStream;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use crate::terminal::{Colour, Escaper, plain_lines};
+
+/// Writes the two streams of an execution to ours: raw, or made harmless where ours is a terminal.
+pub(crate) struct Printer {
+    stdout: Sink,
+    stderr: Sink,
+}
+
+struct Sink {
+    to: Box<dyn AsyncWrite + Unpin + Send>,
+    escaper: Option<Escaper>,
+}
+
+impl Printer {
+    /// Writes to our standard streams.
+    pub(crate) fn to_standard_streams() -> Self {
+        let escaper = |terminal: bool| terminal.then(Escaper::default);
+        Self {
+            stdout: Sink { to: Box::new(tokio::io::stdout()), escaper: escaper(io::stdout().is_terminal()) },
+            stderr: Sink { to: Box::new(tokio::io::stderr()), escaper: escaper(io::stderr().is_terminal()) },
+        }
+    }
+
+    /// Writes output at once.
+    ///
+    /// # Errors
+    /// When the stream cannot be written; [`io::ErrorKind::BrokenPipe`] when nobody reads it any more.
+    pub(crate) async fn print(&mut self, stream: OutputStream, bytes: &[u8]) -> io::Result<()> {
+        let sink = match stream {
+            OutputStream::Stdout => &mut self.stdout,
+            OutputStream::Stderr => &mut self.stderr,
+        };
+        match &mut sink.escaper {
+            Some(escaper) => sink.to.write_all(&escaper.push(bytes)).await?,
+            None => sink.to.write_all(bytes).await?,
+        }
+        sink.to.flush().await
+    }
+
+    /// Writes what was held back.
+    ///
+    /// # Errors
+    /// See [`Printer::print`].
+    pub(crate) async fn finish(&mut self) -> io::Result<()> {
+        for sink in [&mut self.stdout, &mut self.stderr] {
+            if let Some(escaper) = &mut sink.escaper {
+                sink.to.write_all(&escaper.finish()).await?;
+            }
+            sink.to.flush().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Says things of our own on standard error, marked as ours.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Voice {
+    colour: Colour,
+    quiet: bool,
+}
+
+impl Voice {
+    /// Speaks, unless quiet was asked for.
+    pub(crate) fn new(colour: Colour, quiet: bool) -> Self {
+        Self { colour, quiet }
+    }
+
+    /// Says one thing.
+    pub(crate) fn say(self, what: &str) {
+        if !self.quiet {
+            eprintln!("{} {}", self.colour.paint("2", "portcullis:"), plain_lines(what));
+        }
+    }
+}

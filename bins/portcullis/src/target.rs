@@ -1,0 +1,272 @@
+//! Finds the service and the token to show it.
+//!
+//! The URL: `--url`, `PORTCULLIS_URL`, `url` of `cli.toml`, the `url` file of a state directory on this machine,
+//! `http://127.0.0.1:5000`. The token: `--token-file`, `PORTCULLIS_TOKEN_FILE`, `PORTCULLIS_TOKEN`, `token_file` of
+//! `cli.toml`, the `token` file of a state directory. A token that was found and not named goes to this machine
+//! alone: `--url` to another host does not take it along.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use portcullis_api::{Surroundings, TOKEN_FILE, URL_FILE, state_directories};
+use portcullis_core::Secret;
+use serde::Deserialize;
+
+use crate::failure::Failure;
+use crate::http::BaseUrl;
+
+/// Where the service is when nothing says otherwise.
+pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:5000";
+/// The largest token, and the largest file that is read for one.
+const FILE_LIMIT_BYTES: u64 = 64 * 1024;
+
+/// What flags and environment say.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wishes {
+    /// `--url` or `PORTCULLIS_URL`
+    pub(crate) url: Option<String>,
+    /// `--token-file` or `PORTCULLIS_TOKEN_FILE`
+    pub(crate) token_file: Option<PathBuf>,
+    /// `PORTCULLIS_TOKEN`
+    pub(crate) token: Option<Secret>,
+    /// The directory of `cli.toml`.
+    pub(crate) config_directory: Option<PathBuf>,
+    /// What decides where a service on this machine keeps its state.
+    pub(crate) surroundings: Surroundings,
+}
+
+impl Wishes {
+    /// Reads the environment; flags win over it.
+    pub(crate) fn from_environment(url: Option<String>, token_file: Option<PathBuf>) -> Self {
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let text = |value: OsString| value.to_string_lossy().into_owned();
+        let home = variable("HOME");
+        let config = variable("XDG_CONFIG_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+            .or_else(|| home.clone().map(|home| PathBuf::from(home).join(".config")));
+        Self {
+            url: url.or_else(|| variable("PORTCULLIS_URL").map(text)),
+            token_file: token_file.or_else(|| variable("PORTCULLIS_TOKEN_FILE").map(PathBuf::from)),
+            token: variable("PORTCULLIS_TOKEN").map(|value| Secret::new(text(value))),
+            config_directory: config.map(|config| config.join("portcullis")),
+            surroundings: Surroundings {
+                data_dir: variable("PORTCULLIS_DATA_DIR"),
+                state_directory: variable("STATE_DIRECTORY"),
+                xdg_state_home: variable("XDG_STATE_HOME"),
+                home,
+                root: runs_as_root(),
+            },
+        }
+    }
+}
+
+/// Root's processes own their directory in `/proc`; where there is none, it is not the Linux that the service
+/// needs, and a guess costs nothing but the order of two directories.
+fn runs_as_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+/// `$XDG_CONFIG_HOME/portcullis/cli.toml`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    url: Option<String>,
+    token_file: Option<PathBuf>,
+}
+
+/// Where to send requests, and with which token.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// The service.
+    pub(crate) url: BaseUrl,
+    /// The token, if one was found.
+    pub(crate) token: Option<Secret>,
+    /// Why tokens that are there were not taken; worth telling when the service asks for one.
+    pub(crate) passed_over: Vec<String>,
+}
+
+impl Target {
+    /// Finds both.
+    ///
+    /// # Errors
+    /// When what was named is not there or not usable. What is merely not found is left out.
+    pub(crate) fn find(wishes: &Wishes) -> Result<Self, Failure> {
+        let config = read_config(wishes.config_directory.as_deref())?;
+        let directories = state_directories(&wishes.surroundings);
+        let named_url = wishes.url.clone().or(config.url);
+        let found_url =
+            || directories.iter().find_map(|directory| read_small(&directory.join(URL_FILE)).ok());
+        let text = named_url.or_else(found_url).unwrap_or_else(|| DEFAULT_URL.to_owned());
+        let url = BaseUrl::parse(&text).map_err(|error| Failure::new(error.to_string()))?;
+        if let Some(file) = &wishes.token_file {
+            return Ok(Self { url, token: Some(read_named(file)?), passed_over: Vec::new() });
+        }
+        if let Some(token) = wishes.token.clone() {
+            return Ok(Self { url, token: Some(token), passed_over: Vec::new() });
+        }
+        if let Some(file) = &config.token_file {
+            return Ok(Self { url, token: Some(read_named(file)?), passed_over: Vec::new() });
+        }
+        let (token, passed_over) = find_local_token(&url, &directories);
+        Ok(Self { url, token, passed_over })
+    }
+}
+
+/// Looks for the token that a service on this machine has left for its owner.
+fn find_local_token(url: &BaseUrl, directories: &[PathBuf]) -> (Option<Secret>, Vec<String>) {
+    let mut passed_over = Vec::new();
+    for directory in directories {
+        let file = directory.join(TOKEN_FILE);
+        let token = match read_small(&file) {
+            Ok(token) if token.is_empty() => continue,
+            Ok(token) => token,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                passed_over.push(format!("the token in `{}` cannot be read: {error}", file.display()));
+                continue;
+            }
+        };
+        let owner = read_small(&directory.join(URL_FILE)).ok().and_then(|text| BaseUrl::parse(&text).ok());
+        let belongs = owner.map_or(url.is_loopback(), |owner| owner.is_same_place(url));
+        if belongs {
+            return (Some(Secret::new(token)), passed_over);
+        }
+        passed_over.push(format!(
+            "the token in `{}` belongs to another service and was not sent to `{url}`",
+            file.display()
+        ));
+    }
+    (None, passed_over)
+}
+
+fn read_config(directory: Option<&Path>) -> Result<Config, Failure> {
+    let Some(file) = directory.map(|directory| directory.join("cli.toml")) else {
+        return Ok(Config::default());
+    };
+    match read_small(&file) {
+        Ok(text) => toml::from_str(&text).map_err(|error| {
+            Failure::new(format!("`{}` is wrong: {}", file.display(), error.to_string().trim_end()))
+                .hint("known settings are `url` and `token_file`")
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Config::default()),
+        Err(error) => Err(Failure::new(format!("`{}` cannot be read: {error}", file.display()))),
+    }
+}
+
+fn read_named(file: &Path) -> Result<Secret, Failure> {
+    match read_small(file) {
+        Ok(token) if token.is_empty() => {
+            Err(Failure::new(format!("the token file `{}` is empty", file.display())))
+        }
+        Ok(token) => Ok(Secret::new(token)),
+        Err(error) => {
+            Err(Failure::new(format!("the token file `{}` cannot be read: {error}", file.display())))
+        }
+    }
+}
+
+/// Reads a file of ours without its surrounding blanks.
+fn read_small(file: &Path) -> io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    std::fs::File::open(file)?.take(FILE_LIMIT_BYTES).read_to_string(&mut text)?;
+    Ok(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine with a home, on which a service has left its files.
+    struct Machine {
+        home: tempfile::TempDir,
+    }
+
+    impl Machine {
+        fn new(files: &[(&str, &str)]) -> Self {
+            let home = tempfile::tempdir().unwrap();
+            for (path, text) in files {
+                let file = home.path().join(path);
+                std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+                std::fs::write(file, text).unwrap();
+            }
+            Self { home }
+        }
+
+        fn wishes(&self) -> Wishes {
+            Wishes {
+                config_directory: Some(self.home.path().join("config")),
+                surroundings: Surroundings {
+                    data_dir: Some(self.home.path().join("state").into()),
+                    ..Surroundings::default()
+                },
+                ..Wishes::default()
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check(wishes: &Wishes, url: &str, token: Option<&str>) {
+        let target = Target::find(wishes).unwrap();
+        assert_eq!(target.url.to_string(), url);
+        assert_eq!(target.token.as_ref().map(Secret::reveal), token);
+    }
+
+    #[test]
+    fn nothing_set_means_the_default_url_and_no_token() {
+        check(&Machine::new(&[]).wishes(), DEFAULT_URL, None);
+    }
+
+    #[test]
+    fn a_service_on_this_machine_is_found_with_its_token() {
+        let machine = Machine::new(&[("state/url", "http://127.0.0.1:7000\n"), ("state/token", "abc\n")]);
+        check(&machine.wishes(), "http://127.0.0.1:7000", Some("abc"));
+    }
+
+    #[test]
+    fn what_is_named_wins_over_what_is_found() {
+        let machine = Machine::new(&[
+            ("state/url", "http://127.0.0.1:7000"),
+            ("state/token", "found"),
+            ("config/cli.toml", "url = 'http://127.0.0.1:7001'"),
+            ("mine", "named"),
+        ]);
+        let mut wishes = machine.wishes();
+        check(&wishes, "http://127.0.0.1:7001", None);
+        wishes.token = Some(Secret::new("variable"));
+        check(&wishes, "http://127.0.0.1:7001", Some("variable"));
+        wishes.token_file = Some(machine.home.path().join("mine"));
+        wishes.url = Some("http://127.0.0.1:7002".into());
+        check(&wishes, "http://127.0.0.1:7002", Some("named"));
+    }
+
+    #[test]
+    fn a_found_token_is_not_carried_to_another_service() {
+        let machine = Machine::new(&[("state/url", "http://127.0.0.1:7000"), ("state/token", "abc")]);
+        for elsewhere in ["http://example.com:7000", "http://127.0.0.1:9"] {
+            let wishes = Wishes { url: Some(elsewhere.into()), ..machine.wishes() };
+            let target = Target::find(&wishes).unwrap();
+            assert!(target.token.is_none());
+            assert!(target.passed_over[0].contains("belongs to another service"), "{:?}", target.passed_over);
+        }
+        let wishes = Wishes { url: Some("http://localhost:7000".into()), ..machine.wishes() };
+        check(&wishes, "http://localhost:7000", Some("abc"));
+    }
+
+    #[test]
+    fn what_was_named_and_is_not_usable_is_said() {
+        let machine = Machine::new(&[("empty", " \n"), ("config/cli.toml", "ulr = 'x'")]);
+        let error = Target::find(&machine.wishes()).unwrap_err();
+        assert!(error.message().contains("unknown field `ulr`"), "{}", error.message());
+        let machine = Machine::new(&[("empty", " \n")]);
+        for (file, problem) in [("empty", "is empty"), ("absent", "cannot be read")] {
+            let wishes = Wishes { token_file: Some(machine.home.path().join(file)), ..machine.wishes() };
+            assert!(Target::find(&wishes).unwrap_err().message().contains(problem));
+        }
+        let wishes = Wishes { url: Some("localhost".into()), ..machine.wishes() };
+        assert!(Target::find(&wishes).unwrap_err().message().contains("http://HOST:PORT"));
+    }
+}
