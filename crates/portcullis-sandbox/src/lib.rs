@@ -1,76 +1,56 @@
 //! Starts permitted command lines under kernel confinement.
 //!
 //! The server starts a *launcher*, a single-threaded process of its own, before it opens a socket or a
-//! thread. The launcher makes *cells*; each cell runs one execution at a time.
+//! thread. The launcher makes *cells*: processes that sit, from their start, in everything that executions
+//! may share one after another (user and network namespace, a read-only mount view, a control group). Each
+//! cell runs one execution at a time, in a pid, an IPC and a mount namespace of its own.
+//!
+//! # Terms
+//! A *level* of confinement is what the host gives: see [`portcullis_core::Level`]. A *view* is what of the
+//! host a command can see, and what of that can execute. A *step* is one thing that confines; when one fails,
+//! nothing of the line runs, and the error names it.
+//!
+//! # How to use it
+//! ```no_run
+//! # async fn go(permit: portcullis_core::Permit, observer: std::sync::Arc<dyn portcullis_core::ExecutionObserver>)
+//! # -> Result<(), Box<dyn std::error::Error>> {
+//! use portcullis_core::Launcher as _;
+//!
+//! // First thing in `main`, before any thread: this executable is the launcher, too.
+//! portcullis_sandbox::enter_if_launcher();
+//! let process = portcullis_sandbox::start_launcher(&portcullis_sandbox::Config::default())?;
+//!
+//! // Inside a tokio runtime:
+//! let sandbox = portcullis_sandbox::Sandbox::connect(process).await?;
+//! let outcome = sandbox.launch(permit, observer).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # What this crate leaves to others
+//! It parses no command line and decides nothing: it carries out a [`portcullis_core::Permit`], word for word.
 #![deny(unsafe_code)]
 
+mod cell;
+mod cgroup;
+mod client;
 mod config;
+mod elf;
+mod glob;
+mod init;
+mod landlock;
+mod launcher;
+mod line;
+mod making;
+mod programs;
+mod rights;
+mod seccomp;
+mod stage;
+mod start;
+mod sys;
+mod tree;
+mod view;
+mod wire;
 
+pub use client::Sandbox;
 pub use config::{Config, Mount};
-
-use portcullis_core::{Confinement, ExecutionObserver, LaunchError, Launcher, Outcome, Permit};
-use std::sync::Arc;
-
-/// Becomes the launcher, and never returns, when this process was started as one; otherwise returns at
-/// once. The first thing that `main` of an embedding program calls.
-pub fn enter_if_launcher() {}
-
-/// A launcher that has been started and not yet been connected to.
-#[derive(Debug)]
-pub struct LauncherProcess {
-    _private: (),
-}
-
-/// Why the launcher could not be started, or no cell be made.
-#[derive(Debug, thiserror::Error)]
-#[error("could not start the launcher: {problem}")]
-pub struct StartError {
-    /// What went wrong, and how to mend it.
-    pub problem: String,
-}
-
-/// Starts the launcher. Call it while the process has one thread and before it reads anything from outside.
-///
-/// # Errors
-/// When the process could not be started.
-pub fn start_launcher(_config: &Config) -> Result<LauncherProcess, StartError> {
-    Err(StartError { problem: "not built yet".into() })
-}
-
-/// The launcher's other end: implements [`Launcher`].
-#[derive(Debug)]
-pub struct Sandbox {
-    confinement: Confinement,
-}
-
-impl Sandbox {
-    /// Connects to a launcher inside an async runtime and waits for the first cell.
-    ///
-    /// # Errors
-    /// When no cell at or above the configured floor can be made on this host; the text says which step
-    /// failed and how to mend it.
-    pub async fn connect(_process: LauncherProcess) -> Result<Self, StartError> {
-        Err(StartError { problem: "not built yet".into() })
-    }
-
-    /// Returns what is in force around every execution.
-    #[must_use]
-    pub fn confinement(&self) -> &Confinement {
-        &self.confinement
-    }
-}
-
-#[async_trait::async_trait]
-impl Launcher for Sandbox {
-    async fn launch(
-        &self,
-        _permit: Permit,
-        _observer: Arc<dyn ExecutionObserver>,
-    ) -> Result<Outcome, LaunchError> {
-        Err(LaunchError::Unavailable { problem: "not built yet".into() })
-    }
-
-    fn capacity(&self) -> usize {
-        1
-    }
-}
+pub use start::{LauncherProcess, StartError, enter_if_launcher, start_launcher, start_launcher_from};

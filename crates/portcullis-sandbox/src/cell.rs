@@ -1,0 +1,400 @@
+//! A cell: a small process that sits in everything that executions may share one after another, and runs one
+//! execution at a time.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use portcullis_core::{Ended, Level, Limit, Limits, Network, Plan, ProgramName, Usage, ViewPath};
+
+use crate::cgroup::{Counters, Group};
+use crate::config::Config;
+use crate::init::{self, Report};
+use crate::programs::{Finder, Programs};
+use crate::sys::{self, Forked, Pid, Polled, WaitStatus};
+use crate::tree;
+use crate::view;
+use crate::wire::{self, AtStep, FromCell, Refused, StepError, ToCell};
+
+/// How often counters are looked at while a line runs.
+const TICK: Duration = Duration::from_millis(100);
+/// How many program views a cell keeps.
+const MOST_VIEWS: usize = 32;
+
+/// What a cell is made of.
+pub(crate) struct Cell {
+    pub(crate) config: Config,
+    pub(crate) level: Level,
+    pub(crate) landlock_abi: Option<u32>,
+    /// The cell's control group, where there is one.
+    pub(crate) group: Option<Group>,
+    /// The server's end of the world.
+    pub(crate) link: OwnedFd,
+    /// Where the workspace lies at level `landlock`.
+    pub(crate) host_workspace: Option<PathBuf>,
+    pub(crate) finder: Finder,
+    /// Mount namespaces made so far, by the programs that can execute in them; and the base.
+    pub(crate) views: HashMap<BTreeSet<ProgramName>, OwnedFd>,
+    pub(crate) base_view: Option<OwnedFd>,
+}
+
+/// Whether a cell may be used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fitness {
+    Fit,
+    /// Something of an execution may be left: the cell ends, and a new one is made.
+    Unfit,
+}
+
+impl Cell {
+    /// Serves executions until the link ends, and ends the process. The launcher makes a new cell.
+    pub(crate) fn serve(mut self) -> ! {
+        let status = loop {
+            match wire::receive::<ToCell>(&self.link) {
+                Ok(Some((ToCell::Run { plan, stdin }, descriptors))) => {
+                    let Some(streams) = take_streams(descriptors, stdin) else { break 1 };
+                    let (answer, fitness) = self.run(&plan, streams);
+                    if wire::send(self.link.as_fd(), &answer, &[]).is_err() || fitness == Fitness::Unfit {
+                        break 1;
+                    }
+                }
+                // Came too late: what it was to stop has ended.
+                Ok(Some((ToCell::Stop { .. }, descriptors))) if descriptors.is_empty() => {}
+                Ok(None) => break 0,
+                Ok(Some(_)) | Err(_) => break 1,
+            }
+        };
+        sys::exit_now(status)
+    }
+
+    fn run(&mut self, plan: &Plan, streams: Streams) -> (FromCell, Fitness) {
+        let names = plan.programs();
+        let prepared = self.within_ceilings(plan).and_then(|()| self.finder.find(&names));
+        let programs = match prepared {
+            Ok(programs) => programs,
+            Err(refused) => return (FromCell::Refused(refused), Fitness::Fit),
+        };
+        if let Err(step) = self.enter_view(&names, &programs).and_then(|()| self.set_limits(&plan.limits)) {
+            return (FromCell::Refused(Refused::Step(step)), Fitness::Unfit);
+        }
+        match self.run_prepared(plan, &programs, streams) {
+            Ok(answer) => answer,
+            Err(step) => (FromCell::Refused(Refused::Step(step)), Fitness::Unfit),
+        }
+    }
+
+    /// INVARIANT (ceilings): whatever the server asks, a cell goes no further than the launcher was told at
+    /// its start.
+    fn within_ceilings(&self, plan: &Plan) -> Result<(), Refused> {
+        let ceilings = &self.config.ceilings;
+        let limits = &plan.limits;
+        let sizes = [
+            ("wall_time", limits.wall_time.as_millis(), ceilings.wall_time.as_millis()),
+            ("cpu_time", limits.cpu_time.as_millis(), ceilings.cpu_time.as_millis()),
+            ("memory_bytes", limits.memory_bytes.into(), ceilings.memory_bytes.into()),
+            ("processes", limits.processes.into(), ceilings.processes.into()),
+            ("open_files", limits.open_files.into(), ceilings.open_files.into()),
+            ("file_size_bytes", limits.file_size_bytes.into(), ceilings.file_size_bytes.into()),
+            ("disk_bytes", limits.disk_bytes.into(), ceilings.disk_bytes.into()),
+            ("output_bytes", limits.output_bytes.into(), ceilings.output_bytes.into()),
+            ("grace_period", limits.grace_period.as_millis(), ceilings.grace_period.as_millis()),
+        ];
+        for (name, asked, most) in sizes {
+            if asked > most {
+                let problem =
+                    format!("the limit `{name}` of the permit is {asked}, above the configured {most}");
+                return Err(Refused::Unenforceable(problem));
+            }
+        }
+        if limits.processes == 0 || limits.open_files < 4 || limits.memory_bytes < 1 << 20 {
+            let problem =
+                "the permit's limits leave no room for any process (at least 1 process, 4 open files, 1 MiB)";
+            return Err(Refused::Unenforceable(problem.into()));
+        }
+        if plan.script.commands().any(|command| command.rights.network != Network::None) {
+            let problem =
+                "the permit gives network access to some hosts, which this version cannot hold to them";
+            return Err(Refused::Unenforceable(problem.into()));
+        }
+        if plan.script.commands().next().is_none() && plan.script.steps.is_empty() {
+            return Err(Refused::Unenforceable("the permit holds no command".into()));
+        }
+        Ok(())
+    }
+
+    /// Enters the view in which exactly these programs can execute, making it when there is none yet.
+    fn enter_view(&mut self, names: &BTreeSet<ProgramName>, programs: &Programs) -> Result<(), StepError> {
+        let Some(base) = &self.base_view else { return Ok(()) };
+        if let Some(known) = self.views.get(names) {
+            return sys::set_namespace(known.as_fd(), libc::CLONE_NEWNS).at("view: enter");
+        }
+        if self.views.len() >= MOST_VIEWS {
+            self.views.clear();
+        }
+        sys::set_namespace(base.as_fd(), libc::CLONE_NEWNS).at("view: enter base")?;
+        sys::unshare(libc::CLONE_NEWNS).at("view: copy base")?;
+        let directories: BTreeSet<&Path> =
+            programs.values().flat_map(|program| &program.modules).map(PathBuf::as_path).collect();
+        // A library in a module directory comes with that.
+        let files: BTreeSet<&Path> = programs
+            .values()
+            .flat_map(|program| program.executed.iter().chain(&program.mapped))
+            .map(PathBuf::as_path)
+            .filter(|file| !directories.iter().any(|directory| file.starts_with(directory)))
+            .collect();
+        view::make_executable(files.into_iter(), directories.into_iter())?;
+        self.views.insert(names.clone(), own_mount_namespace()?);
+        Ok(())
+    }
+
+    fn set_limits(&mut self, limits: &Limits) -> Result<(), StepError> {
+        let Some(group) = &mut self.group else { return Ok(()) };
+        group.set_limits(limits).at("cgroup limits")?;
+        group.reset().at("cgroup counters")
+    }
+
+    fn run_prepared(
+        &mut self,
+        plan: &Plan,
+        programs: &Programs,
+        streams: Streams,
+    ) -> Result<(FromCell, Fitness), StepError> {
+        let input = match streams.input {
+            Some(input) => input,
+            None => sys::open_at(None, c"/dev/null", libc::O_RDONLY, 0).at("open /dev/null")?,
+        };
+        let (report_read, report_write) = sys::pipe().at("report pipe")?;
+        let namespaces = match self.level {
+            Level::Full | Level::Namespaces => libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWNS,
+            Level::Landlock => 0,
+        };
+        let started = Instant::now();
+        let targets: Vec<ViewPath> = self.config.mounts.iter().map(|mount| mount.target.clone()).collect();
+        let cell = Pid::try_from(std::process::id()).unwrap_or(-1);
+        let (forked, pidfd) = sys::clone_into(namespaces).at("namespaces of the execution")?;
+        let pid = match forked {
+            Forked::Child => init::run(init::Job {
+                plan,
+                programs,
+                level: self.level,
+                landlock_abi: self.landlock_abi,
+                memory_is_bounded: self.group.is_some(),
+                mounts: &targets,
+                user_name: &self.config.user_name,
+                host_workspace: self.host_workspace.as_deref(),
+                streams: [input, streams.output, streams.error],
+                report: report_write,
+                cell,
+            }),
+            Forked::Parent(pid) => pid,
+        };
+        let pidfd = pidfd.ok_or_else(|| StepError { step: "pidfd".into(), errno: libc::EBADF })?;
+        drop((input, streams.output, streams.error, report_write));
+
+        let watched = self.watch(plan, &pidfd, started);
+        let (status, rusage) = self.reap(pid);
+        let gone = self.everything_is_gone();
+        let counters = self.group.as_ref().and_then(|group| group.sample().ok());
+        let usage = Usage {
+            cpu_time: counters.as_ref().map_or(rusage, |counters| counters.cpu),
+            peak_memory_bytes: counters.as_ref().and_then(|counters| counters.peak_memory_bytes),
+            wall_time: started.elapsed(),
+        };
+        let report = read_report(report_read);
+        let answer = conclude(watched, report, status, counters.as_ref(), usage);
+        let clean = gone && watched != Watched::LinkEnded && self.empty_host_workspace();
+        Ok((answer, if clean { Fitness::Fit } else { Fitness::Unfit }))
+    }
+
+    /// Waits for init to end, and sees to the limits and the server's word meanwhile.
+    fn watch(&self, plan: &Plan, pidfd: &OwnedFd, started: Instant) -> Watched {
+        let limits = &plan.limits;
+        let mut stop: Option<(Ended, Instant)> = None;
+        let deadline = started + limits.wall_time;
+        loop {
+            let now = Instant::now();
+            let next = match stop {
+                Some((_, kill_at)) => kill_at,
+                None => deadline.min(now + TICK),
+            };
+            let mut entries =
+                [Polled { fd: pidfd.as_fd(), ready: false }, Polled { fd: self.link.as_fd(), ready: false }];
+            if sys::poll(&mut entries, Some(next.saturating_duration_since(now))).is_err() {
+                let _ = sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+                return Watched::LinkEnded;
+            }
+            let [init, link] = entries;
+            if init.ready {
+                return stop.map_or(Watched::EndedByItself, |(ended, _)| Watched::Stopped(ended));
+            }
+            if link.ready {
+                match wire::receive::<ToCell>(&self.link) {
+                    Ok(Some((ToCell::Stop { ended, gently }, none))) if none.is_empty() => {
+                        // The first reason stands; a harder way overtakes a gentle one.
+                        let first = stop.map_or(ended, |(first, _)| first);
+                        let grace = if gently { limits.grace_period } else { Duration::ZERO };
+                        let kill_at = Instant::now() + grace;
+                        let kill_at = stop.map_or(kill_at, |(_, at)| at.min(kill_at));
+                        if stop.is_none() && gently {
+                            let _ = sys::pidfd_signal(pidfd.as_fd(), libc::SIGTERM);
+                        }
+                        stop = Some((first, kill_at));
+                    }
+                    _ => {
+                        self.kill(pidfd);
+                        return Watched::LinkEnded;
+                    }
+                }
+            }
+            let now = Instant::now();
+            match stop {
+                Some((ended, kill_at)) if now >= kill_at => {
+                    self.kill(pidfd);
+                    return Watched::Stopped(ended);
+                }
+                Some(_) => {}
+                None if now >= deadline => {
+                    let _ = sys::pidfd_signal(pidfd.as_fd(), libc::SIGTERM);
+                    stop = Some((Ended::Limited(Limit::WallTime), now + limits.grace_period));
+                }
+                None => {
+                    if let Some(limit) = self.exceeded(limits) {
+                        self.kill(pidfd);
+                        return Watched::Stopped(Ended::Limited(limit));
+                    }
+                }
+            }
+        }
+    }
+
+    fn exceeded(&self, limits: &Limits) -> Option<Limit> {
+        let counters = self.group.as_ref()?.sample().ok()?;
+        if counters.oom_kills > 0 {
+            return Some(Limit::Memory);
+        }
+        (counters.cpu >= limits.cpu_time).then_some(Limit::CpuTime)
+    }
+
+    /// Ends init, and with its pid namespace everything in it. Where there is none, `reap` ends the rest.
+    fn kill(&self, pidfd: &OwnedFd) {
+        let _ = sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+    }
+
+    /// Reaps init: on return every process of its pid namespace is reaped too; see pid_namespaces(7).
+    fn reap(&self, init: Pid) -> (WaitStatus, Duration) {
+        let (status, cpu) = match sys::wait(init, true) {
+            Ok(Some((_, status, cpu))) => (status, cpu),
+            _ => (WaitStatus::Signaled(libc::SIGKILL), Duration::ZERO),
+        };
+        if self.level == Level::Landlock {
+            // We are the subreaper of what init has left behind.
+            tree::end_descendants();
+        }
+        (status, cpu)
+    }
+
+    /// INVARIANT (nothing is left): the cell is the only process of its group, and has no child.
+    fn everything_is_gone(&self) -> bool {
+        let childless =
+            matches!(sys::wait(-1, false), Err(error) if error.raw_os_error() == Some(libc::ECHILD));
+        let alone = self.group.as_ref().is_none_or(|group| group.is_empty_but_one().unwrap_or(false));
+        childless && alone
+    }
+
+    fn empty_host_workspace(&self) -> bool {
+        let Some(workspace) = &self.host_workspace else { return true };
+        let Ok(entries) = std::fs::read_dir(workspace) else { return false };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let removed = match entry.file_type() {
+                Ok(kind) if kind.is_dir() => std::fs::remove_dir_all(&path),
+                _ => std::fs::remove_file(&path),
+            };
+            if removed.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Standard streams of an execution, as the server gave them.
+struct Streams {
+    output: OwnedFd,
+    error: OwnedFd,
+    input: Option<OwnedFd>,
+}
+
+fn take_streams(descriptors: Vec<OwnedFd>, stdin: bool) -> Option<Streams> {
+    let mut given = descriptors.into_iter();
+    let streams = Streams {
+        output: given.next()?,
+        error: given.next()?,
+        input: if stdin { Some(given.next()?) } else { None },
+    };
+    given.next().is_none().then_some(streams)
+}
+
+/// How the wait for init ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    EndedByItself,
+    Stopped(Ended),
+    LinkEnded,
+}
+
+/// Says how the execution ended. Only the service's own counters say that a limit did it; what the line says
+/// of itself (an exit code of 137, a signal) stays what it is.
+fn conclude(
+    watched: Watched,
+    report: Option<Report>,
+    status: WaitStatus,
+    counters: Option<&Counters>,
+    usage: Usage,
+) -> FromCell {
+    let out_of_memory = counters.is_some_and(|counters| counters.oom_kills > 0);
+    let refused_processes = counters.is_some_and(|counters| counters.pids_refused > 0);
+    let ended = match (watched, report) {
+        (_, Some(Report::Refused(refused))) => return FromCell::Refused(refused),
+        (Watched::Stopped(ended), _) => ended,
+        _ if out_of_memory => Ended::Limited(Limit::Memory),
+        (_, Some(Report::Broken(step))) => return FromCell::Broken(step),
+        (_, Some(Report::Exited(code))) if code != 0 && refused_processes => Ended::Limited(Limit::Processes),
+        (_, Some(Report::Exited(code))) => Ended::Exited(code),
+        (_, Some(Report::Signaled(libc::SIGXFSZ))) => Ended::Limited(Limit::FileSize),
+        (_, Some(Report::Signaled(libc::SIGXCPU))) => Ended::Limited(Limit::CpuTime),
+        (_, Some(Report::Signaled(signal))) => Ended::Signaled(signal),
+        (_, None) => match status {
+            WaitStatus::Signaled(signal) => Ended::Signaled(signal),
+            WaitStatus::Exited(_) => {
+                return FromCell::Broken(StepError {
+                    step: "report of the execution".into(),
+                    errno: libc::EPROTO,
+                });
+            }
+        },
+    };
+    FromCell::Ended { ended, usage }
+}
+
+fn read_report(report: OwnedFd) -> Option<Report> {
+    const MOST: u64 = 16 * 1024;
+    let mut bytes = Vec::new();
+    std::fs::File::from(report).take(MOST).read_to_end(&mut bytes).ok()?;
+    wire::decode(&bytes).ok()
+}
+
+/// Opens the mount namespace that this process is in.
+pub(crate) fn own_mount_namespace() -> Result<OwnedFd, StepError> {
+    sys::open_at(None, c"/proc/self/ns/mnt", libc::O_RDONLY, 0).at("view: remember")
+}
+
+/// Says whether an error means that the host refuses namespaces, rather than that something is broken.
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EPERM | libc::EACCES | libc::ENOSYS | libc::EINVAL | libc::ENOSPC | libc::EUSERS)
+    )
+}

@@ -1,0 +1,429 @@
+//! The server's side: hands permits to free cells, carries output, and hears how executions end.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use portcullis_core::{
+    Confinement, Ended, ExecutionObserver, Flow, LaunchError, Launcher, Limit, Outcome, OutputStream, Permit,
+    Plan, Usage,
+};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
+use tokio::sync::{Notify, oneshot};
+
+use crate::StartError;
+use crate::start::LauncherProcess;
+use crate::sys;
+use crate::wire::{self, FromCell, FromLauncher, Refused, StepError, ToCell, ToLauncher};
+
+/// How much output is taken at once.
+const READ_BYTES: usize = 32 * 1024;
+/// How long the first cell may take.
+const FIRST_CELL: Duration = Duration::from_secs(20);
+/// How many obituaries are kept for those who have not asked yet.
+const MOST_OBITUARIES: usize = 64;
+/// How long the launcher may take to say why a cell is gone.
+const OBITUARY: Duration = Duration::from_secs(5);
+
+/// The launcher's other end: hands permits to cells. Implements [`Launcher`].
+pub struct Sandbox {
+    shared: Arc<Shared>,
+    confinement: Confinement,
+    cells: usize,
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sandbox").field("confinement", &self.confinement).field("cells", &self.cells).finish()
+    }
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    free: VecDeque<CellLink>,
+    confinement: Option<Confinement>,
+    /// Cells that ended, with what the launcher said of them, until somebody asks.
+    obituaries: BTreeMap<u64, u64>,
+    /// Who waits to be told why a cell ended.
+    mourners: BTreeMap<u64, oneshot::Sender<u64>>,
+    /// Why no further cell comes, by cell.
+    failures: BTreeMap<u32, StepError>,
+    launcher_gone: bool,
+}
+
+impl Shared {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A cell that is ready for an execution.
+struct CellLink {
+    number: u64,
+    link: AsyncFd<OwnedFd>,
+}
+
+impl Sandbox {
+    /// Connects to a launcher inside an async runtime and waits for the first cell.
+    ///
+    /// # Errors
+    /// When no cell at or above the configured floor can be made on this host; the text says which step
+    /// failed.
+    pub async fn connect(process: LauncherProcess) -> Result<Self, StartError> {
+        let problem = |text: String| StartError { problem: text };
+        let LauncherProcess { link, config, child } = process;
+        let link = sys::register(link).map_err(|error| problem(error.to_string()))?;
+        send(&link, &ToLauncher::Configure(config.clone()), &[])
+            .await
+            .map_err(|error| problem(format!("it did not take its configuration: {error}")))?;
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: Notify::new() });
+        tokio::spawn(listen(link, child, Arc::clone(&shared)));
+        let cells = config.cells.max(1);
+        let first = tokio::time::timeout(FIRST_CELL, first_cell(&shared, cells)).await;
+        let confinement = first.map_err(|_| problem("no cell was ready in time".into()))?.map_err(problem)?;
+        Ok(Self { shared, confinement, cells })
+    }
+
+    /// Returns what is in force around every execution.
+    #[must_use]
+    pub fn confinement(&self) -> &Confinement {
+        &self.confinement
+    }
+
+    async fn free_cell(&self) -> Result<CellLink, LaunchError> {
+        loop {
+            let changed = self.shared.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            {
+                let mut state = self.shared.state();
+                if let Some(cell) = state.free.pop_front() {
+                    return Ok(cell);
+                }
+                if state.launcher_gone {
+                    return Err(LaunchError::Unavailable {
+                        problem: "the launcher has ended; restart the service".into(),
+                    });
+                }
+                if state.failures.len() >= self.cells
+                    && let Some(failure) = state.failures.values().next()
+                {
+                    return Err(LaunchError::Confinement {
+                        step: failure.step.clone(),
+                        source: failure.source(),
+                    });
+                }
+            }
+            changed.await;
+        }
+    }
+
+    fn give_back(&self, cell: CellLink) {
+        self.shared.state().free.push_back(cell);
+        self.shared.changed.notify_waiters();
+    }
+
+    /// Says why a cell ended, when the launcher knows.
+    async fn obituary(&self, number: u64) -> Option<u64> {
+        let told = {
+            let mut state = self.shared.state();
+            if let Some(oom_kills) = state.obituaries.remove(&number) {
+                return Some(oom_kills);
+            }
+            let (tell, told) = oneshot::channel();
+            state.mourners.insert(number, tell);
+            told
+        };
+        tokio::time::timeout(OBITUARY, told).await.ok()?.ok()
+    }
+}
+
+async fn first_cell(shared: &Shared, cells: usize) -> Result<Confinement, String> {
+    loop {
+        let changed = shared.changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        {
+            let state = shared.state();
+            if let Some(confinement) = &state.confinement {
+                return Ok(confinement.clone());
+            }
+            if state.failures.len() >= cells
+                && let Some(failure) = state.failures.values().next()
+            {
+                return Err(format!("no cell can be made: {failure}"));
+            }
+            if state.launcher_gone {
+                return Err("the launcher ended before it had made a cell".into());
+            }
+        }
+        changed.await;
+    }
+}
+
+/// Takes what the launcher says, until it ends.
+async fn listen(link: AsyncFd<OwnedFd>, mut child: std::process::Child, shared: Arc<Shared>) {
+    loop {
+        match receive::<FromLauncher>(&link).await {
+            Ok(Some((FromLauncher::Ready { cell, confinement }, mut descriptors))) => {
+                let Some(fd) = descriptors.pop().filter(|_| descriptors.is_empty()) else { break };
+                let Ok(link) = sys::register(fd) else { break };
+                let mut state = shared.state();
+                state.confinement = Some(confinement);
+                state.free.push_back(CellLink { number: cell, link });
+            }
+            Ok(Some((FromLauncher::Failed { slot, failure, last }, none))) if none.is_empty() => {
+                tracing::warn!(slot, %failure, last, "a cell could not be made");
+                if last {
+                    shared.state().failures.insert(slot, failure);
+                }
+            }
+            Ok(Some((FromLauncher::Gone { cell, oom_kills }, none))) if none.is_empty() => {
+                let mut state = shared.state();
+                let before = state.free.len();
+                state.free.retain(|free| free.number != cell);
+                let was_free = state.free.len() < before;
+                match state.mourners.remove(&cell) {
+                    Some(mourner) => drop(mourner.send(oom_kills)),
+                    None if was_free => {}
+                    None => drop(state.obituaries.insert(cell, oom_kills)),
+                }
+                while state.obituaries.len() > MOST_OBITUARIES {
+                    state.obituaries.pop_first();
+                }
+            }
+            _ => break,
+        }
+        shared.changed.notify_waiters();
+    }
+    // INVARIANT (no cell outlives the launcher): it is gone, and with it every cell; nothing runs any more.
+    drop(link);
+    {
+        let mut state = shared.state();
+        state.launcher_gone = true;
+        state.free.clear();
+        state.mourners.clear();
+    }
+    shared.changed.notify_waiters();
+    tracing::error!("the launcher has ended: nothing can run until the service is started again");
+    let _ = tokio::task::spawn_blocking(move || child.wait()).await;
+}
+
+#[async_trait]
+impl Launcher for Sandbox {
+    async fn launch(
+        &self,
+        permit: Permit,
+        observer: Arc<dyn ExecutionObserver>,
+    ) -> Result<Outcome, LaunchError> {
+        let mut plan = permit.into_plan();
+        let stdin = plan.stdin.take();
+        let cell = self.free_cell().await?;
+        if observer.starting(&self.confinement).await == Flow::Stop {
+            self.give_back(cell);
+            return Err(LaunchError::Forbidden);
+        }
+        let output_limit = plan.limits.output_bytes;
+        let mut streams = match start(&cell, plan, stdin).await {
+            Ok(streams) => streams,
+            Err(error) => {
+                return Err(LaunchError::Confinement { step: "hand over to the cell".into(), source: error });
+            }
+        };
+        let mut flow =
+            OutputFlow { observer: &observer, left: output_limit, truncated: false, stopped: false };
+        let answer = attend(&cell, &mut streams, &mut flow).await;
+        let truncated = flow.truncated;
+        match answer {
+            Ok(FromCell::Ended { ended, usage }) => {
+                self.give_back(cell);
+                Ok(Outcome { ended, usage, truncated })
+            }
+            Ok(FromCell::Refused(refused)) => {
+                self.give_back(cell);
+                Err(match refused {
+                    Refused::Program { program, problem } => LaunchError::Program { program, problem },
+                    Refused::Step(failure) => {
+                        LaunchError::Confinement { source: failure.source(), step: failure.step }
+                    }
+                    Refused::Unenforceable(problem) => LaunchError::Unenforceable { problem },
+                })
+            }
+            Ok(FromCell::Broken(failure)) => {
+                self.give_back(cell);
+                Err(LaunchError::Died { problem: failure.to_string() })
+            }
+            Err(error) => {
+                let number = cell.number;
+                drop(cell);
+                match self.obituary(number).await {
+                    Some(oom_kills) if oom_kills > 0 => {
+                        let ended = Ended::Limited(Limit::Memory);
+                        Ok(Outcome { ended, usage: Usage::default(), truncated })
+                    }
+                    _ => Err(LaunchError::Died { problem: error.to_string() }),
+                }
+            }
+        }
+    }
+
+    fn capacity(&self) -> usize {
+        self.cells
+    }
+}
+
+/// Our ends of an execution's pipes.
+struct Streams {
+    output: Option<pipe::Receiver>,
+    error: Option<pipe::Receiver>,
+}
+
+/// Makes the pipes, feeds standard input in a task of its own, and hands the plan to the cell.
+async fn start(cell: &CellLink, plan: Plan, stdin: Option<Vec<u8>>) -> io::Result<Streams> {
+    let (output_write, output) = pipe::pipe()?;
+    let (error_write, error) = pipe::pipe()?;
+    let output_write = output_write.into_blocking_fd()?;
+    let error_write = error_write.into_blocking_fd()?;
+    let mut descriptors = vec![output_write.as_fd(), error_write.as_fd()];
+    let mut input = None;
+    let read_end;
+    if let Some(bytes) = stdin {
+        let (write, read) = pipe::pipe()?;
+        read_end = read.into_blocking_fd()?;
+        descriptors.push(read_end.as_fd());
+        input = Some((write, bytes));
+    }
+    let message = ToCell::Run { plan: Box::new(plan), stdin: input.is_some() };
+    send(&cell.link, &message, &descriptors).await?;
+    if let Some((mut write, bytes)) = input {
+        tokio::spawn(async move {
+            // A command that does not read its input closes it; that is its own affair.
+            let _ = write.write_all(&bytes).await;
+        });
+    }
+    Ok(Streams { output: Some(output), error: Some(error) })
+}
+
+/// Counts output and hands it on.
+struct OutputFlow<'a> {
+    observer: &'a Arc<dyn ExecutionObserver>,
+    left: u64,
+    truncated: bool,
+    stopped: bool,
+}
+
+impl OutputFlow<'_> {
+    /// Hands on what fits; says whether the execution is to be ended for its output.
+    async fn take(&mut self, stream: OutputStream, bytes: &[u8]) -> Flow {
+        if self.stopped {
+            return Flow::Continue;
+        }
+        let fits = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
+        let (kept, cut) = bytes.split_at(fits);
+        self.left -= u64::try_from(fits).unwrap_or(self.left);
+        let mut flow = Flow::Continue;
+        if !kept.is_empty() {
+            flow = self.observer.output(stream, kept.to_vec()).await;
+        }
+        if !cut.is_empty() {
+            self.truncated = true;
+            flow = Flow::Stop;
+        }
+        self.stopped = flow == Flow::Stop;
+        flow
+    }
+}
+
+/// Sees an execution to its end: output, the wish to stop, the cell's last word. Returns when the cell has
+/// answered and every byte of output is handed on.
+async fn attend(cell: &CellLink, streams: &mut Streams, flow: &mut OutputFlow<'_>) -> io::Result<FromCell> {
+    let observer = Arc::clone(flow.observer);
+    let mut stop = observer.stop_requested();
+    let mut stop_sent = false;
+    let mut output_buffer = vec![0; READ_BYTES];
+    let mut error_buffer = vec![0; READ_BYTES];
+    let mut answer = None;
+    loop {
+        if answer.is_some() && streams.output.is_none() && streams.error.is_none() {
+            break;
+        }
+        tokio::select! {
+            received = receive::<FromCell>(&cell.link), if answer.is_none() => match received? {
+                Some((message, none)) if none.is_empty() => answer = Some(message),
+                Some(_) => return Err(io::Error::other("the cell sent descriptors")),
+                None => return Err(io::Error::other("the cell ended")),
+            },
+            read = read(&mut streams.output, &mut output_buffer), if streams.output.is_some() => {
+                let bytes = output_buffer.get(..read).unwrap_or_default();
+                if read == 0 {
+                    streams.output = None;
+                } else if flow.take(OutputStream::Stdout, bytes).await == Flow::Stop && answer.is_none() {
+                    stop_now(cell).await?;
+                }
+            }
+            read = read(&mut streams.error, &mut error_buffer), if streams.error.is_some() => {
+                let bytes = error_buffer.get(..read).unwrap_or_default();
+                if read == 0 {
+                    streams.error = None;
+                } else if flow.take(OutputStream::Stderr, bytes).await == Flow::Stop && answer.is_none() {
+                    stop_now(cell).await?;
+                }
+            }
+            reason = &mut stop, if !stop_sent && answer.is_none() => {
+                stop_sent = true;
+                let message = ToCell::Stop { ended: Ended::Stopped(reason), gently: true };
+                send(&cell.link, &message, &[]).await?;
+            }
+        }
+    }
+    answer.ok_or_else(|| io::Error::other("the cell did not answer"))
+}
+
+async fn stop_now(cell: &CellLink) -> io::Result<()> {
+    let message = ToCell::Stop { ended: Ended::Limited(Limit::Output), gently: false };
+    send(&cell.link, &message, &[]).await
+}
+
+/// Reads from a stream; 0 at its end, or when it fails, which is its end too.
+async fn read(stream: &mut Option<pipe::Receiver>, buffer: &mut [u8]) -> usize {
+    match stream {
+        Some(stream) => stream.read(buffer).await.unwrap_or(0),
+        None => 0,
+    }
+}
+
+async fn send(
+    link: &AsyncFd<OwnedFd>,
+    message: &impl serde::Serialize,
+    descriptors: &[std::os::fd::BorrowedFd<'_>],
+) -> io::Result<()> {
+    loop {
+        let mut ready = link.writable().await?;
+        match ready.try_io(|link| wire::send(link.get_ref().as_fd(), message, descriptors)) {
+            Ok(sent) => return sent,
+            Err(_would_block) => {}
+        }
+    }
+}
+
+async fn receive<M: serde::de::DeserializeOwned>(
+    link: &AsyncFd<OwnedFd>,
+) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+    loop {
+        let mut ready = link.readable().await?;
+        match ready.try_io(|link| wire::receive(link.get_ref())) {
+            Ok(received) => return received,
+            Err(_would_block) => {}
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The first process of an execution: pid 1 of its pid namespace.
+//!
+//! It is forked from the cell, completes the confinement, carries the line out, reports, and ends; with it
+//! the kernel ends whatever the line has left behind. See pid_namespaces(7).
+
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use portcullis_core::{Level, Plan, ViewPath};
+use serde::{Deserialize, Serialize};
+
+use crate::line::{self, Filters, LineEnd, Setting};
+use crate::programs::Programs;
+use crate::rights::View;
+use crate::seccomp;
+use crate::stage;
+use crate::sys::{self, Pid, Resource, WaitStatus};
+use crate::tree;
+use crate::view;
+use crate::wire::{AtStep, Refused, StepError};
+
+/// What init tells the cell before it ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Report {
+    /// The line ended with this exit code.
+    Exited(i32),
+    /// Its last command was ended by this signal.
+    Signaled(i32),
+    /// Nothing of it ran.
+    Refused(Refused),
+    /// A step failed after a part of it had run.
+    Broken(StepError),
+}
+
+/// What init works with; made by the cell before the fork.
+pub(crate) struct Job<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) programs: &'a Programs,
+    pub(crate) level: Level,
+    pub(crate) landlock_abi: Option<u32>,
+    /// Whether a cgroup bounds the memory of the tree; otherwise an rlimit bounds each process.
+    pub(crate) memory_is_bounded: bool,
+    pub(crate) mounts: &'a [ViewPath],
+    pub(crate) user_name: &'a str,
+    /// Where the service's own workspace lies at level `landlock`.
+    pub(crate) host_workspace: Option<&'a std::path::Path>,
+    /// Standard input, output and error of the line.
+    pub(crate) streams: [OwnedFd; 3],
+    pub(crate) report: OwnedFd,
+    pub(crate) cell: Pid,
+}
+
+/// Runs the job and ends the process.
+pub(crate) fn run(job: Job<'_>) -> ! {
+    let report = match prepare(&job) {
+        Ok(()) => carry_out(&job),
+        Err(step) => Report::Refused(Refused::Step(step)),
+    };
+    if let Ok(bytes) = postcard::to_stdvec(&report) {
+        let _ = std::fs::File::from(job.report).write_all(&bytes);
+    }
+    sys::exit_now(0)
+}
+
+/// Completes the confinement. The order is what the kernel wants: mounts need the capabilities that are given
+/// up after them, and the filter is last, since it forbids the calls before it.
+fn prepare(job: &Job<'_>) -> Result<(), StepError> {
+    let _ = sys::set_name(c"portcullis-init");
+    let [input, output, error] = &job.streams;
+    sys::block_signals(&[libc::SIGCHLD, libc::SIGTERM]).at("signal mask")?;
+    stage::place_standard_streams([input.as_fd(), output.as_fd(), error.as_fd()]).at("standard streams")?;
+    close_all_but(job.report.as_raw_fd()).at("close descriptors")?;
+    sys::setsid().at("session")?;
+    sys::umask(0o022);
+    match job.level {
+        Level::Full | Level::Namespaces => {
+            view::add_private_parts(job.plan, job.mounts)?;
+            std::env::set_current_dir(job.plan.working_directory.as_str()).at("working directory")?;
+        }
+        Level::Landlock => {
+            sys::set_subreaper().at("subreaper")?;
+            let directory = job.host_workspace.unwrap_or(std::path::Path::new("/"));
+            std::env::set_current_dir(directory).at("working directory")?;
+        }
+    }
+    set_limits(job)?;
+    // Already given up by the cell at level `landlock`; elsewhere they were needed until here.
+    sys::keep_capabilities(0).at("capabilities")?;
+    sys::set_no_new_privileges().at("no_new_privs")?;
+    match job.level {
+        Level::Full | Level::Namespaces => {
+            let writes = job.plan.writes();
+            let class = if writes { seccomp::Class::Command } else { seccomp::Class::CommandReadOnly };
+            sys::install_filter(&seccomp::program(class)).at("seccomp")
+        }
+        // Here init must still signal descendants, which the filter may forbid: each command takes it on itself.
+        Level::Landlock => Ok(()),
+    }
+}
+
+fn carry_out(job: &Job<'_>) -> Report {
+    let (writer, reader) = command_filters(job);
+    let (stopper, signal_all): (Pid, fn(i32)) = match job.level {
+        Level::Full | Level::Namespaces => (0, tree::signal_namespace),
+        Level::Landlock => (job.cell, tree::signal_descendants),
+    };
+    let setting = Setting {
+        plan: job.plan,
+        programs: job.programs,
+        environment: environment(job),
+        landlock_abi: job.landlock_abi,
+        view: if job.level == Level::Landlock { View::Host } else { View::Own },
+        filters: Filters { writer: &writer, reader: &reader },
+        stopper,
+        signal_all,
+    };
+    match line::carry_out(&setting) {
+        LineEnd::Done(WaitStatus::Exited(code)) => Report::Exited(code),
+        LineEnd::Done(WaitStatus::Signaled(signal)) => Report::Signaled(signal),
+        LineEnd::Refused(refused) => Report::Refused(refused),
+        LineEnd::Broken(step) => Report::Broken(step),
+    }
+}
+
+/// Returns what commands that write, and commands that only read, take on beside init's own filter.
+fn command_filters(job: &Job<'_>) -> (Vec<libc::sock_filter>, Vec<libc::sock_filter>) {
+    use seccomp::{Class, Signals};
+    match job.level {
+        Level::Full | Level::Namespaces if job.plan.writes() => {
+            (Vec::new(), seccomp::program(Class::CommandReadOnly))
+        }
+        Level::Full | Level::Namespaces => (Vec::new(), Vec::new()),
+        Level::Landlock => {
+            let scoped = job.landlock_abi.is_some_and(|abi| abi >= 6);
+            let signals = if scoped { Signals::Scoped } else { Signals::Unscoped };
+            let class = seccomp::program;
+            (class(Class::LandlockLevel(signals)), class(Class::LandlockLevelReadOnly(signals)))
+        }
+    }
+}
+
+/// The variables of every command. Nothing of the service's own environment is among them.
+fn environment(job: &Job<'_>) -> Vec<(String, String)> {
+    let home = format!("/home/{}", job.user_name);
+    let mut variables: Vec<(String, String)> = [
+        ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+        ("HOME", home.as_str()),
+        ("USER", job.user_name),
+        ("LOGNAME", job.user_name),
+        ("LANG", "C.UTF-8"),
+        ("PWD", job.plan.working_directory.as_str()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect();
+    for (name, value) in &job.plan.environment {
+        variables.retain(|(known, _)| known != name);
+        variables.push((name.clone(), value.clone()));
+    }
+    variables
+}
+
+/// Closes everything but the standard streams and one more.
+fn close_all_but(kept: i32) -> std::io::Result<()> {
+    let kept = kept.unsigned_abs();
+    if kept > 3 {
+        sys::close_range(3, kept - 1)?;
+    }
+    sys::close_range(kept.saturating_add(1), u32::MAX)
+}
+
+fn set_limits(job: &Job<'_>) -> Result<(), StepError> {
+    let limits = &job.plan.limits;
+    let mut list = vec![
+        // 1 and not 0: a `core_pattern` that is a pipe is started in spite of 0. See core(5).
+        (Resource::Core, 1),
+        (Resource::Cpu, limits.cpu_time.as_secs().saturating_add(1)),
+        (Resource::FileSize, limits.file_size_bytes),
+        (Resource::Locks, 256),
+        (Resource::MemLock, 64 * 1024),
+        (Resource::MsgQueue, 0),
+        (Resource::Nice, 0),
+        (Resource::OpenFiles, limits.open_files.into()),
+        (Resource::RealTimePriority, 0),
+        (Resource::SigPending, 256),
+    ];
+    if job.level != Level::Landlock {
+        // Counted per user namespace and uid: those of this cell, which has two processes of its own.
+        list.push((Resource::Processes, u64::from(limits.processes) + 2));
+    }
+    if !job.memory_is_bounded {
+        list.push((Resource::Data, limits.memory_bytes));
+    }
+    for (resource, value) in list {
+        let most = sys::hard_rlimit(resource).at("read rlimit")?;
+        sys::set_rlimit(resource, value.min(most)).at(&format!("rlimit {resource:?}"))?;
+    }
+    Ok(())
+}

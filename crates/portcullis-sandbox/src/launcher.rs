@@ -1,0 +1,240 @@
+//! The launcher: makes cells and makes them anew, and nothing else.
+//!
+//! It is our own executable started again, with one thread, before the server opens a socket. It holds the
+//! one link to the server and the cells it has made. When the server ends, the link ends, and the launcher
+//! with it; when the launcher ends, every cell does (parent-death signal), and with each cell all that runs
+//! in it (pid namespace).
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use portcullis_core::{CgroupVersion, Confinement, Level};
+
+use crate::cgroup;
+use crate::config::Config;
+use crate::making::{self, Ground, MadeCell};
+use crate::sys::{self, Polled};
+use crate::wire::{self, AtStep, FromLauncher, StepError, ToLauncher};
+
+/// The name that a launcher is started by.
+pub(crate) const NAME: &str = "portcullis-launcher";
+/// How often making a cell is tried in a row before the launcher gives up.
+const MOST_FAILURES: u32 = 5;
+/// The pause after a failure; doubled by each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// The life of the launcher. Ends the process.
+pub(crate) fn run() -> ! {
+    let status = match serve() {
+        Ok(()) => 0,
+        Err(_) => 1,
+    };
+    sys::exit_now(status)
+}
+
+fn serve() -> Result<(), StepError> {
+    let _ = sys::set_name(c"portcullis-launc");
+    sys::default_disposition(libc::SIGPIPE);
+    sys::set_undumpable().at("undumpable")?;
+    // The link came as standard input, the one descriptor that a plain spawn can hand on.
+    let stdin = std::io::stdin();
+    let link = sys::duplicate_above(stdin.as_fd(), 3).at("link")?;
+    let nothing = sys::open_at(None, c"/dev/null", libc::O_RDWR, 0).at("open /dev/null")?;
+    sys::duplicate_onto(std::os::fd::AsRawFd::as_raw_fd(&nothing), 0).at("standard input")?;
+    drop(nothing);
+
+    if sys::effective_uid() == 0 {
+        // Cells inherit it: no group of whoever started the service is left to a command. See setgroups(2).
+        sys::clear_groups().at("supplementary groups")?;
+    }
+    let Some((ToLauncher::Configure(config), none)) =
+        wire::receive::<ToLauncher>(&link).at("configuration")?
+    else {
+        return Ok(());
+    };
+    if !none.is_empty() {
+        return Err(StepError { step: "configuration".into(), errno: libc::EPROTO });
+    }
+    let mut launcher = Launcher::new(config, link);
+    launcher.work()
+}
+
+struct Launcher {
+    config: Config,
+    link: OwnedFd,
+    cgroups: Option<cgroup::Root>,
+    ground: Option<Ground>,
+    weaker: Vec<String>,
+    landlock_abi: Option<u32>,
+    /// One slot for each cell.
+    slots: Vec<Slot>,
+    /// How many cells were made so far.
+    made: u64,
+}
+
+#[derive(Default)]
+struct Slot {
+    cell: Option<(u64, MadeCell)>,
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+impl Launcher {
+    fn new(config: Config, link: OwnedFd) -> Self {
+        let mut weaker = Vec::new();
+        let cgroups = match cgroup::Root::make() {
+            Ok(root) => Some(root),
+            Err(reason) => {
+                weaker.push(format!(
+                    "no cgroup limits for whole trees: {reason}; rlimits bound each process, and memory is not counted together"
+                ));
+                None
+            }
+        };
+        let landlock_abi = sys::landlock_abi().ok().filter(|&abi| abi > 0);
+        if landlock_abi.is_none() {
+            weaker.push(
+                "no Landlock on this kernel: commands of one line share the rights of the mount view".into(),
+            );
+        }
+        let slots = (0..config.cells.max(1)).map(|_| Slot::default()).collect();
+        Self { config, link, cgroups, ground: None, weaker, landlock_abi, slots, made: 0 }
+    }
+
+    fn work(&mut self) -> Result<(), StepError> {
+        loop {
+            for index in 0..self.slots.len() {
+                self.fill(index)?;
+            }
+            let now = Instant::now();
+            let pause = self.slots.iter().filter_map(|slot| slot.not_before).min();
+            let mut entries = vec![Polled { fd: self.link.as_fd(), ready: false }];
+            let mut indices = Vec::new();
+            for (index, slot) in self.slots.iter().enumerate() {
+                if let Some((_, cell)) = &slot.cell {
+                    entries.push(Polled { fd: cell.pidfd.as_fd(), ready: false });
+                    indices.push(index);
+                }
+            }
+            sys::poll(&mut entries, pause.map(|at| at.saturating_duration_since(now))).at("wait")?;
+            let mut ready = entries.iter().map(|entry| entry.ready);
+            // The server says nothing after its configuration: whatever comes now, its end included, ends us.
+            if ready.next() == Some(true) {
+                return Ok(());
+            }
+            let ended: Vec<usize> =
+                indices.into_iter().zip(ready).filter(|&(_, gone)| gone).map(|(i, _)| i).collect();
+            for index in ended {
+                self.bury(index)?;
+            }
+        }
+    }
+
+    /// Makes the cell of an empty slot, unless it is too early.
+    fn fill(&mut self, index: usize) -> Result<(), StepError> {
+        let Some(slot) = self.slots.get_mut(index) else { return Ok(()) };
+        let due = slot.not_before.is_none_or(|at| at <= Instant::now());
+        if slot.cell.is_some() || !due || slot.failures >= MOST_FAILURES {
+            return Ok(());
+        }
+        slot.not_before = None;
+        let number = u32::try_from(index).unwrap_or(u32::MAX);
+        match self.make(number) {
+            Ok((cell, cell_link)) => {
+                self.made += 1;
+                let message = FromLauncher::Ready { cell: self.made, confinement: self.confinement() };
+                // The link is the server's from here on: our copy of it is closed.
+                wire::send(self.link.as_fd(), &message, &[cell_link.as_fd()]).at("tell the server")?;
+                if let Some(slot) = self.slots.get_mut(index) {
+                    slot.cell = Some((self.made, cell));
+                    slot.failures = 0;
+                }
+            }
+            Err(failure) => {
+                let mut last = false;
+                if let Some(slot) = self.slots.get_mut(index) {
+                    slot.failures += 1;
+                    slot.not_before = Some(Instant::now() + FIRST_PAUSE * 2_u32.pow(slot.failures));
+                    last = slot.failures >= MOST_FAILURES;
+                    if last {
+                        slot.not_before = None;
+                    }
+                }
+                let message = FromLauncher::Failed { slot: number, failure, last };
+                wire::send(self.link.as_fd(), &message, &[]).at("tell the server")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a cell on the best ground that the host gives and the floor allows. What the first one found out
+    /// holds for all that follow.
+    fn make(&mut self, number: u32) -> Result<(MadeCell, OwnedFd), StepError> {
+        if let Some(ground) = self.ground {
+            return making::make(&self.config, ground, number, self.cgroups.as_mut(), self.landlock_abi);
+        }
+        let level = if self.cgroups.is_some() { Level::Full } else { Level::Namespaces };
+        self.check_floor(level)?;
+        match making::make(&self.config, Ground::Namespaces, number, self.cgroups.as_mut(), self.landlock_abi)
+        {
+            Ok(cell) => {
+                self.ground = Some(Ground::Namespaces);
+                Ok(cell)
+            }
+            Err(refusal) if crate::cell::is_refusal(&refusal.source()) && self.landlock_abi.is_some() => {
+                self.check_floor(Level::Landlock).map_err(|_| refusal.clone())?;
+                let cell = making::make(
+                    &self.config,
+                    Ground::Host,
+                    number,
+                    self.cgroups.as_mut(),
+                    self.landlock_abi,
+                )?;
+                self.ground = Some(Ground::Host);
+                self.weaker.push(format!(
+                    "no namespaces ({refusal}): the view is the host's own files within Landlock rules, any program \
+                     can be read and `ld.so PROGRAM` can start it, other processes are visible, and \
+                     `/workspace` does not exist under that name"
+                ));
+                Ok(cell)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn check_floor(&self, level: Level) -> Result<(), StepError> {
+        match self.config.floor {
+            Some(floor) if level < floor => Err(StepError {
+                step: format!(
+                    "confinement level `{}` is required, this host gives `{}`",
+                    floor.as_str(),
+                    level.as_str()
+                ),
+                errno: libc::EOPNOTSUPP,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn confinement(&self) -> Confinement {
+        let level = match self.ground {
+            Some(Ground::Host) => Level::Landlock,
+            _ if self.cgroups.is_some() => Level::Full,
+            _ => Level::Namespaces,
+        };
+        let cgroup = self.cgroups.as_ref().map(|root| match root.version() {
+            cgroup::Version::V1 => CgroupVersion::V1,
+            cgroup::Version::V2 => CgroupVersion::V2,
+        });
+        Confinement { level, landlock_abi: self.landlock_abi, cgroup, weaker: self.weaker.clone() }
+    }
+
+    /// Reaps a cell that has ended, takes what it held away, and tells the server.
+    fn bury(&mut self, index: usize) -> Result<(), StepError> {
+        let Some((number, cell)) = self.slots.get_mut(index).and_then(|slot| slot.cell.take()) else {
+            return Ok(());
+        };
+        let message = FromLauncher::Gone { cell: number, oom_kills: cell.bury() };
+        wire::send(self.link.as_fd(), &message, &[]).at("tell the server")
+    }
+}

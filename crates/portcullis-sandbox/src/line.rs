@@ -1,0 +1,225 @@
+//! Carries a judged command line out: its steps, its pipelines, `cd`. This is what a shell would do, and all
+//! of it: nothing is parsed here.
+
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+
+use portcullis_core::{Command, Connector, Plan, SimpleCommand};
+
+use crate::glob;
+use crate::programs::Programs;
+use crate::rights::View;
+use crate::stage::{self, Plumbing, StageFailure};
+use crate::sys::{self, Forked, Pid, WaitStatus};
+use crate::wire::{Refused, StepError};
+
+/// What every command of a line shares.
+pub(crate) struct Setting<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) programs: &'a Programs,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) landlock_abi: Option<u32>,
+    pub(crate) view: View,
+    /// The filter that a command takes on beside the one that init has: for those that may write, and for
+    /// those that only read. An empty one adds nothing.
+    pub(crate) filters: Filters<'a>,
+    /// The pid that a signal to stop comes from, as this pid namespace sees it; 0 is outside.
+    pub(crate) stopper: Pid,
+    /// Sends a signal to everything that the line has started.
+    pub(crate) signal_all: fn(i32),
+}
+
+/// The seccomp filters that commands take on themselves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Filters<'a> {
+    pub(crate) writer: &'a [libc::sock_filter],
+    pub(crate) reader: &'a [libc::sock_filter],
+}
+
+/// How a line ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LineEnd {
+    /// By itself, or because it was told to stop.
+    Done(WaitStatus),
+    /// Nothing of it ran.
+    Refused(Refused),
+    /// A step failed after a part of it had run.
+    Broken(StepError),
+}
+
+/// Carries the line out.
+pub(crate) fn carry_out(setting: &Setting<'_>) -> LineEnd {
+    let mut status = WaitStatus::Exited(0);
+    let mut something_ran = false;
+    for step in &setting.plan.script.steps {
+        let succeeded = status == WaitStatus::Exited(0);
+        match step.connector {
+            Connector::IfSucceeded if !succeeded => continue,
+            Connector::IfFailed if succeeded => continue,
+            _ => {}
+        }
+        if let [Command::ChangeDirectory(change)] = step.pipeline.commands.as_slice() {
+            status = WaitStatus::Exited(change_directory(&change.directory));
+            continue;
+        }
+        let commands: Vec<&SimpleCommand> = step
+            .pipeline
+            .commands
+            .iter()
+            .filter_map(|command| match command {
+                Command::Simple(simple) => Some(&**simple),
+                Command::ChangeDirectory(_) => None,
+            })
+            .collect();
+        if commands.len() != step.pipeline.commands.len() {
+            let step = StepError { step: "cd inside a pipeline".into(), errno: libc::EINVAL };
+            return if something_ran { LineEnd::Broken(step) } else { LineEnd::Refused(Refused::Step(step)) };
+        }
+        match run_pipeline(setting, &commands, !something_ran) {
+            Ok(ended) => {
+                status = ended.status;
+                if ended.told_to_stop {
+                    break;
+                }
+            }
+            Err(failure) => {
+                (setting.signal_all)(libc::SIGKILL);
+                return refuse_or_break(failure, something_ran || commands.len() > 1);
+            }
+        }
+        something_ran = true;
+    }
+    LineEnd::Done(status)
+}
+
+fn refuse_or_break(failure: StepError, something_ran: bool) -> LineEnd {
+    if something_ran { LineEnd::Broken(failure) } else { LineEnd::Refused(Refused::Step(failure)) }
+}
+
+/// Changes the directory for the rest of the line, following no link: the verdict knew the path by its text.
+fn change_directory(directory: &str) -> i32 {
+    let entered = stage::walk(directory).and_then(|(parent, name)| {
+        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        let fd = sys::open_at(Some(std::os::fd::AsFd::as_fd(&parent)), &name, flags, 0)?;
+        sys::change_directory(std::os::fd::AsFd::as_fd(&fd))
+    });
+    match entered {
+        Ok(()) => 0,
+        Err(error) => {
+            stage::complain(&format!("cd: `{directory}`: {error}"));
+            1
+        }
+    }
+}
+
+struct PipelineEnd {
+    status: WaitStatus,
+    told_to_stop: bool,
+}
+
+/// Runs the commands of one pipeline at the same time and waits for all of them. An error says that a step of
+/// the confinement failed in one, or that the only command of a `first` pipeline would not execute.
+fn run_pipeline(
+    setting: &Setting<'_>,
+    commands: &[&SimpleCommand],
+    first: bool,
+) -> Result<PipelineEnd, StepError> {
+    let at = |step: &'static str| move |error: io::Error| StepError::new(step, &error);
+    let mut argument_vectors = Vec::new();
+    for command in commands {
+        match argument_vector(command) {
+            Some(argv) => argument_vectors.push(argv),
+            None => {
+                stage::complain(&format!("{}: a pattern matches too many names", command.program));
+                return Ok(PipelineEnd { status: WaitStatus::Exited(126), told_to_stop: false });
+            }
+        }
+    }
+    let (failures_read, failures_write) = sys::pipe().map_err(at("pipe"))?;
+    let mut pids = Vec::new();
+    let mut input: Option<OwnedFd> = None;
+    for (index, (command, argv)) in commands.iter().zip(&argument_vectors).enumerate() {
+        let (next_input, output) = if index + 1 < commands.len() {
+            let (read, write) = sys::pipe().map_err(at("pipe"))?;
+            (Some(read), Some(write))
+        } else {
+            (None, None)
+        };
+        let failures = failures_write.try_clone().map_err(at("pipe"))?;
+        let plumbing = Plumbing { input: input.take(), output, failures };
+        match sys::fork() {
+            Ok(Forked::Child) => stage::become_command(setting, command, argv, plumbing),
+            Ok(Forked::Parent(pid)) => pids.push(pid),
+            // Out of processes or memory: said as a shell says it; what has started goes on and ends.
+            Err(error) => {
+                stage::complain(&format!("cannot start `{}`: {error}", command.program));
+                pids.push(-1);
+            }
+        }
+        input = next_input;
+    }
+    drop(failures_write);
+    let failure = first_failure(failures_read, commands.len())?;
+    if let Some(StageFailure::Step(step)) = failure {
+        return Err(step);
+    }
+    if let Some(StageFailure::Exec(step)) = failure {
+        if first && commands.len() == 1 {
+            return Err(step);
+        }
+        stage::complain(&format!("cannot {}: {}", step.step, step.source()));
+    }
+    Ok(wait_for(setting, &pids))
+}
+
+fn argument_vector(command: &SimpleCommand) -> Option<Vec<CString>> {
+    let mut argv = vec![CString::new(command.program.as_str()).ok()?];
+    for word in &command.arguments {
+        for argument in glob::expand(word).ok()? {
+            argv.push(CString::new(argument).ok()?);
+        }
+    }
+    Some(argv)
+}
+
+/// Waits until each command has become its program or said why not, and returns the first reason.
+fn first_failure(failures: OwnedFd, commands: usize) -> Result<Option<StageFailure>, StepError> {
+    let most = u64::try_from(commands).unwrap_or(u64::MAX).saturating_mul(4_096);
+    let mut bytes = Vec::new();
+    let read = std::fs::File::from(failures).take(most).read_to_end(&mut bytes);
+    read.map_err(|error| StepError::new("failure report", &error))?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let unreadable = StepError { step: "failure report".into(), errno: libc::EPROTO };
+    postcard::take_from_bytes(&bytes).map(|(failure, _)| Some(failure)).map_err(|_| unreadable)
+}
+
+/// Reaps until every command of the pipeline has ended, and passes on a signal to stop.
+fn wait_for(setting: &Setting<'_>, pids: &[Pid]) -> PipelineEnd {
+    let mut open: BTreeSet<Pid> = pids.iter().copied().filter(|&pid| pid > 0).collect();
+    let last = pids.last().copied().unwrap_or(-1);
+    let mut status = WaitStatus::Exited(126);
+    let mut told_to_stop = false;
+    loop {
+        while let Ok(Some((pid, ended, _))) = sys::wait(-1, false) {
+            if pid == last {
+                status = ended;
+            }
+            open.remove(&pid);
+        }
+        if open.is_empty() {
+            return PipelineEnd { status, told_to_stop };
+        }
+        // A line's own processes may send us SIGTERM too: only the one outside is heard.
+        if let Ok(Some((libc::SIGTERM, sender))) = sys::take_signal(&[libc::SIGCHLD, libc::SIGTERM], None)
+            && sender == setting.stopper
+        {
+            told_to_stop = true;
+            (setting.signal_all)(libc::SIGTERM);
+            (setting.signal_all)(libc::SIGCONT);
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! How a cell is made: its namespaces, identity, view and what it gives up, in the order the kernel wants.
+
+use std::collections::HashMap;
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use portcullis_core::Level;
+
+use crate::cell::{self, Cell};
+use crate::cgroup;
+use crate::config::Config;
+use crate::programs::Finder;
+use crate::sys::{self, Forked, Pid, Polled};
+use crate::view;
+use crate::wire::{self, AtStep, StepError};
+
+/// The uid and gid inside the view.
+const INNER_ID: u32 = 1000;
+/// `CAP_SYS_ADMIN` and `CAP_SYS_CHROOT`, inside the cell's own user namespace: what mounts and views need.
+const CELL_CAPABILITIES: u64 = 1 << 21 | 1 << 18;
+/// One more than the last capability that a kernel may know.
+const MOST_CAPABILITIES: u32 = 64;
+
+/// What a cell stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ground {
+    /// Namespaces and a view of its own.
+    Namespaces,
+    /// The host's own files, within Landlock.
+    Host,
+}
+
+/// A cell that is ready.
+pub(crate) struct MadeCell {
+    pub(crate) pid: Pid,
+    pub(crate) pidfd: OwnedFd,
+    group: Option<cgroup::Group>,
+    workspace: Option<PathBuf>,
+}
+
+impl MadeCell {
+    /// Reaps it and removes what it held; returns how many processes the kernel had killed in it for memory.
+    pub(crate) fn bury(self) -> u64 {
+        let _ = sys::wait(self.pid, true);
+        let oom_kills =
+            self.group.as_ref().and_then(|group| group.sample().ok()).map_or(0, |found| found.oom_kills);
+        if let Some(workspace) = &self.workspace {
+            let _ = std::fs::remove_dir_all(workspace);
+        }
+        oom_kills
+    }
+}
+
+/// Makes one cell and waits until it is ready; returns it with the server's end of its link.
+pub(crate) fn make(
+    config: &Config,
+    ground: Ground,
+    number: u32,
+    cgroups: Option<&mut cgroup::Root>,
+    landlock_abi: Option<u32>,
+) -> Result<(MadeCell, OwnedFd), StepError> {
+    let group = match cgroups {
+        Some(root) => Some(root.group(&format!("cell-{number}"), &config.ceilings).at("cgroup of the cell")?),
+        None => None,
+    };
+    let handles = match &group {
+        Some(group) => Some(group.share().at("cgroup files")?),
+        None => None,
+    };
+    let is_root = sys::effective_uid() == 0;
+    let host_id = config.first_uid.saturating_add(number);
+    let workspace = match ground {
+        Ground::Namespaces => None,
+        Ground::Host => Some(make_host_workspace(config, number, is_root.then_some(host_id))?),
+    };
+    let (server_end, cell_end) = sys::socket_pair().at("link of the cell")?;
+    let (go_read, go_write) = sys::pipe().at("start pipe")?;
+    let (result_read, result_write) = sys::pipe().at("result pipe")?;
+    let namespaces = match ground {
+        Ground::Namespaces => {
+            libc::CLONE_NEWUSER
+                | libc::CLONE_NEWNS
+                | libc::CLONE_NEWPID
+                | libc::CLONE_NEWNET
+                | libc::CLONE_NEWIPC
+                | libc::CLONE_NEWUTS
+        }
+        Ground::Host => 0,
+    };
+    let (forked, pidfd) = sys::clone_into(namespaces).at("namespaces of the cell")?;
+    let pid = match forked {
+        Forked::Parent(pid) => pid,
+        Forked::Child => {
+            drop((server_end, go_write, result_read));
+            let level = match (ground, &handles) {
+                (Ground::Host, _) => Level::Landlock,
+                (_, Some(_)) => Level::Full,
+                (_, None) => Level::Namespaces,
+            };
+            let cell = Cell {
+                config: config.clone(),
+                level,
+                landlock_abi,
+                group: handles,
+                link: cell_end,
+                host_workspace: workspace,
+                finder: Finder::new(config.path.clone()),
+                views: HashMap::new(),
+                base_view: None,
+            };
+            become_cell(cell, is_root.then_some(host_id), go_read, result_write)
+        }
+    };
+    let pidfd = pidfd.ok_or_else(|| StepError { step: "pidfd".into(), errno: libc::EBADF })?;
+    drop((cell_end, go_read, result_write));
+    let made = MadeCell { pid, pidfd, group, workspace };
+    let prepared = prepare_from_outside(&made, ground, is_root.then_some(host_id));
+    let ready = prepared.and_then(|()| {
+        File::from(go_write.try_clone().at("start pipe")?).write_all(&[1]).at("start the cell")?;
+        read_result(result_read)
+    });
+    // The cell looks at this pipe to learn whether we still live; only then is it closed.
+    drop(go_write);
+    match ready {
+        Ok(()) => Ok((made, server_end)),
+        Err(failure) => {
+            let _ = sys::pidfd_signal(made.pidfd.as_fd(), libc::SIGKILL);
+            made.bury();
+            Err(failure)
+        }
+    }
+}
+
+fn make_host_workspace(config: &Config, number: u32, owner: Option<u32>) -> Result<PathBuf, StepError> {
+    let parent = config.state_directory.join("workspaces");
+    DirBuilder::new().recursive(true).mode(0o711).create(&parent).at("workspace directory")?;
+    let path = parent.join(format!("cell-{number}"));
+    match std::fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).at("workspace directory"),
+        _ => {}
+    }
+    DirBuilder::new().mode(0o700).create(&path).at("workspace directory")?;
+    if let Some(owner) = owner {
+        std::os::unix::fs::chown(&path, Some(owner), Some(owner)).at("workspace directory")?;
+    }
+    Ok(path)
+}
+
+/// What only the parent may do: the identity that the cell's user namespace maps to, and its cgroup.
+fn prepare_from_outside(made: &MadeCell, ground: Ground, host_id: Option<u32>) -> Result<(), StepError> {
+    if ground == Ground::Namespaces {
+        let (uid, gid) =
+            host_id.map_or((sys::effective_uid(), sys::effective_gid()), |host_id| (host_id, host_id));
+        let write = |name: &str, text: String| std::fs::write(format!("/proc/{}/{name}", made.pid), text);
+        // Without it an unprivileged gid map is refused; see user_namespaces(7).
+        write("setgroups", "deny".into()).at("setgroups of the cell")?;
+        write("uid_map", format!("{INNER_ID} {uid} 1")).at("uid map of the cell")?;
+        write("gid_map", format!("{INNER_ID} {gid} 1")).at("gid map of the cell")?;
+    }
+    if let Some(group) = &made.group {
+        group.attach(made.pid).at("cgroup of the cell")?;
+    }
+    Ok(())
+}
+
+fn read_result(result: OwnedFd) -> Result<(), StepError> {
+    let mut bytes = Vec::new();
+    File::from(result).take(4_096).read_to_end(&mut bytes).at("result of the cell")?;
+    match wire::decode::<Result<(), StepError>>(&bytes) {
+        Ok(result) => result,
+        Err(_) => Err(StepError { step: "the cell died while it was made".into(), errno: libc::ECHILD }),
+    }
+}
+
+/// The cell's side.
+fn become_cell(mut cell: Cell, host_id: Option<u32>, go: OwnedFd, result: OwnedFd) -> ! {
+    let prepared = keep_only_own_descriptors(&cell, &go, &result)
+        .and_then(|()| prepare_from_inside(&mut cell, host_id, &go));
+    drop(go);
+    let told = postcard::to_stdvec(&prepared).map(|bytes| File::from(result).write_all(&bytes));
+    match (prepared, told) {
+        (Ok(()), Ok(Ok(()))) => cell.serve(),
+        _ => sys::exit_now(1),
+    }
+}
+
+/// Closes what the launcher holds for itself and for other cells.
+fn keep_only_own_descriptors(cell: &Cell, go: &OwnedFd, result: &OwnedFd) -> Result<(), StepError> {
+    let mut kept = vec![0, 1, 2, cell.link.as_raw_fd(), go.as_raw_fd(), result.as_raw_fd()];
+    if let Some(group) = &cell.group {
+        kept.extend(group.descriptors());
+    }
+    let mut kept: Vec<u32> = kept.into_iter().filter_map(|fd| u32::try_from(fd).ok()).collect();
+    kept.sort_unstable();
+    let mut next = 0;
+    for fd in kept {
+        if fd > next {
+            sys::close_range(next, fd - 1).at("close descriptors")?;
+        }
+        next = fd + 1;
+    }
+    sys::close_range(next, u32::MAX).at("close descriptors")
+}
+
+fn prepare_from_inside(cell: &mut Cell, host_id: Option<u32>, go: &OwnedFd) -> Result<(), StepError> {
+    let _ = sys::set_name(c"portcullis-cell");
+    let mut byte = [0];
+    let mut reader = File::from(go.try_clone().at("start pipe")?);
+    reader.read_exact(&mut byte).at("start of the cell")?;
+    if cell.level == Level::Landlock {
+        if let Some(id) = host_id {
+            sys::set_gid(id).at("gid of the cell")?;
+            sys::set_uid(id).at("uid of the cell")?;
+        }
+        sys::set_subreaper().at("subreaper")?;
+    } else {
+        // Mount sources are opened with the identity that may reach them, before the cell's own is taken.
+        let sources = view::collect(&cell.config)?;
+        sys::set_gid(INNER_ID).at("gid of the cell")?;
+        sys::set_uid(INNER_ID).at("uid of the cell")?;
+        sys::set_hostname("portcullis").at("host name")?;
+        // After the parent has moved us into our group: this is the root that we will see. See
+        // cgroup_namespaces(7).
+        sys::unshare(libc::CLONE_NEWCGROUP).at("cgroup namespace")?;
+        view::enter_base(sources, &cell.config.user_name)?;
+        cell.base_view = Some(cell::own_mount_namespace()?);
+    }
+    // A change of identity clears the parent-death signal, so it is asked for here; if the launcher ended
+    // before, its end of the pipe is closed by now. See PR_SET_PDEATHSIG(2const).
+    sys::set_parent_death_signal(libc::SIGKILL).at("parent-death signal")?;
+    let mut entries = [Polled { fd: go.as_fd(), ready: false }];
+    sys::poll(&mut entries, Some(Duration::ZERO)).at("look for the launcher")?;
+    if entries.iter().any(|entry| entry.ready) {
+        return Err(StepError { step: "the launcher has ended".into(), errno: libc::ECHILD });
+    }
+    for capability in 0..MOST_CAPABILITIES {
+        match sys::drop_bounding_capability(capability) {
+            Ok(true) => {}
+            Ok(false) => break,
+            // Without CAP_SETPCAP the bounding set stays; `no_new_privs` and the empty sets hold all the same.
+            Err(_) if cell.level == Level::Landlock => break,
+            Err(error) => return Err(StepError::new("bounding set", &error)),
+        }
+    }
+    let kept = if cell.level == Level::Landlock { 0 } else { CELL_CAPABILITIES };
+    sys::keep_capabilities(kept).at("capabilities of the cell")?;
+    sys::set_no_new_privileges().at("no_new_privs")?;
+    sys::set_undumpable().at("undumpable")
+}

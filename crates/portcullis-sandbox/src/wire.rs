@@ -1,0 +1,217 @@
+//! The messages between server, launcher and cells: one frame, one message, one bound.
+//!
+//! Frames travel over sequenced-packet socket pairs, so that each arrives whole or not at all. Whoever
+//! receives something that is not a message of the link, or descriptors that do not belong to it, ends it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use portcullis_core::{Confinement, Ended, Plan, Usage};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::sys;
+
+/// The longest frame, in bytes.
+pub(crate) const MAX_FRAME_BYTES: usize = 128 * 1024;
+
+/// From the server to the launcher.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToLauncher {
+    /// The first and only message.
+    Configure(Config),
+}
+
+/// From the launcher to the server.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromLauncher {
+    /// A cell is ready; its link comes as a descriptor.
+    Ready {
+        /// Its number, which no other cell of this launcher had or will have.
+        cell: u64,
+        /// What is in force in it.
+        confinement: Confinement,
+    },
+    /// A cell could not be made. It is tried again unless `last`.
+    Failed {
+        /// Which of the places for cells stays empty.
+        slot: u32,
+        /// What failed.
+        failure: StepError,
+        /// Whether the launcher gives up.
+        last: bool,
+    },
+    /// A cell has ended, with every process in it.
+    Gone {
+        /// Its number.
+        cell: u64,
+        /// Processes of it that the kernel killed for want of memory since its last report.
+        oom_kills: u64,
+    },
+}
+
+/// From the server to a cell.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToCell {
+    /// Run this; descriptors: standard output, standard error and, when the flag says so, standard input.
+    Run {
+        /// What to run.
+        plan: Box<Plan>,
+        /// Whether a third descriptor is the line's standard input.
+        stdin: bool,
+    },
+    /// End what runs now, if anything does.
+    Stop {
+        /// What the report is to say.
+        ended: Ended,
+        /// Whether it gets its grace period.
+        gently: bool,
+    },
+}
+
+/// From a cell to the server.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromCell {
+    /// Nothing of the line ran.
+    Refused(Refused),
+    /// It ended, and everything of it is gone.
+    Ended {
+        /// How.
+        ended: Ended,
+        /// What it used.
+        usage: Usage,
+    },
+    /// A step failed after a part of the line had run; everything of it is gone.
+    Broken(StepError),
+}
+
+/// Why nothing of a line ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Refused {
+    /// A program cannot be run.
+    Program {
+        /// Its name.
+        program: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A step of the confinement failed.
+    Step(StepError),
+    /// The plan asks for what cannot be held here.
+    Unenforceable(String),
+}
+
+/// A step of the confinement that the kernel refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StepError {
+    /// The step's name.
+    pub(crate) step: String,
+    /// The errno.
+    pub(crate) errno: i32,
+}
+
+impl StepError {
+    /// Names the step that failed.
+    pub(crate) fn new(step: impl Into<String>, error: &io::Error) -> Self {
+        Self { step: step.into(), errno: error.raw_os_error().unwrap_or(libc::EIO) }
+    }
+
+    /// Returns the kernel's answer.
+    pub(crate) fn source(&self) -> io::Error {
+        io::Error::from_raw_os_error(self.errno)
+    }
+}
+
+impl std::fmt::Display for StepError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "step `{}` failed: {}", self.step, self.source())
+    }
+}
+
+/// Names the step in whose course an error came up.
+pub(crate) trait AtStep<T> {
+    /// Turns an error into a [`StepError`].
+    fn at(self, step: &str) -> Result<T, StepError>;
+}
+
+impl<T> AtStep<T> for io::Result<T> {
+    fn at(self, step: &str) -> Result<T, StepError> {
+        self.map_err(|error| StepError::new(step, &error))
+    }
+}
+
+/// Sends one message.
+///
+/// # Errors
+/// When it is too long (`InvalidInput`), or the link is gone.
+pub(crate) fn send(
+    link: BorrowedFd<'_>,
+    message: &impl Serialize,
+    with: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
+    if bytes.len() > MAX_FRAME_BYTES {
+        let problem = format!("a frame of {} bytes; the limit is {MAX_FRAME_BYTES}", bytes.len());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+    }
+    sys::send(link, &bytes, with)
+}
+
+/// Receives one message and its descriptors; `None` at the end of the link.
+///
+/// # Errors
+/// When what came is not one message of this link, with nothing behind it.
+pub(crate) fn receive<M: DeserializeOwned>(link: &impl AsFd) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+    let mut buffer = vec![0_u8; MAX_FRAME_BYTES];
+    let (length, descriptors) = sys::receive(link.as_fd(), &mut buffer)?;
+    if length == 0 {
+        return Ok(None);
+    }
+    let message = decode(buffer.get(..length).unwrap_or_default())?;
+    Ok(Some((message, descriptors)))
+}
+
+/// Reads one message from exactly these bytes.
+pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8]) -> io::Result<M> {
+    let problem = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
+    match postcard::take_from_bytes(bytes) {
+        Ok((message, [])) => Ok(message),
+        Ok((_, rest)) => Err(problem(format!("{} bytes behind a message", rest.len()))),
+        Err(error) => Err(problem(format!("not a message: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_arrives_whole_with_its_descriptors() {
+        let (one, other) = sys::socket_pair().unwrap();
+        let (read, _write) = sys::pipe().unwrap();
+        let message = ToCell::Stop { ended: Ended::Exited(3), gently: true };
+        send(one.as_fd(), &message, &[read.as_fd()]).unwrap();
+        let (received, descriptors) = receive::<ToCell>(&other).unwrap().unwrap();
+        assert!(matches!(received, ToCell::Stop { ended: Ended::Exited(3), gently: true }));
+        assert_eq!(descriptors.len(), 1);
+        drop(one);
+        assert!(receive::<ToCell>(&other).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_not_a_message_is_refused() {
+        assert!(decode::<ToCell>(&[9, 9, 9]).is_err());
+        let mut bytes =
+            postcard::to_stdvec(&ToCell::Stop { ended: Ended::Exited(0), gently: false }).unwrap();
+        bytes.push(0);
+        assert!(decode::<ToCell>(&bytes).is_err(), "bytes behind the message");
+    }
+
+    #[test]
+    fn a_frame_beyond_the_bound_is_not_sent() {
+        let (one, _other) = sys::socket_pair().unwrap();
+        let long = "x".repeat(MAX_FRAME_BYTES + 1);
+        assert_eq!(send(one.as_fd(), &long, &[]).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+}
