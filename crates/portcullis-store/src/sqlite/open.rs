@@ -12,7 +12,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::schema::{self, Owner};
 
 /// How long a connection waits for a lock that another program holds on the database.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The smallest page that SQLite has.
+const SMALLEST_PAGE_BYTES: u64 = 512;
 
 /// Why a database could not be opened. Whatever it is, the file is left as it was.
 #[derive(Debug, thiserror::Error)]
@@ -199,7 +202,15 @@ fn prepare_file(path: &Path) -> Result<(), OpenError> {
             sync_directory(path.parent().unwrap_or(Path::new("/")))
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let mode = fs::metadata(path).map_err(files("look at", path))?.permissions().mode();
+            let found = fs::metadata(path).map_err(files("look at", path))?;
+            // SQLite takes a file shorter than its smallest page for an empty one, and would write over it.
+            if (1..SMALLEST_PAGE_BYTES).contains(&found.len()) {
+                return Err(OpenError::Damaged {
+                    path: path.to_owned(),
+                    source: sqlite_error(rusqlite::ffi::SQLITE_NOTADB, "the file is too short".into()),
+                });
+            }
+            let mode = found.permissions().mode();
             if mode & 0o077 != 0 {
                 tracing::warn!(path = %path.display(), mode = format!("{:o}", mode & 0o777),
                     "the database could be opened by other users; it is now its owner's alone");
@@ -243,14 +254,16 @@ fn set_up_writer(writer: &Connection) -> rusqlite::Result<()> {
     let mode: String = writer.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {
         // As on a file system without shared memory; group commit and readers beside it need the log.
-        return Err(rusqlite::Error::SqliteFailure(
-            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
-            Some(format!("the file system gives journal mode `{mode}` instead of `wal`")),
-        ));
+        let problem = format!("the file system gives journal mode `{mode}` instead of `wal`");
+        return Err(sqlite_error(rusqlite::ffi::SQLITE_CANTOPEN, problem));
     }
     writer.pragma_update(None, "synchronous", "FULL")?;
     // After a burst the log shrinks again.
     writer.pragma_update(None, "journal_size_limit", 64 << 20)
+}
+
+fn sqlite_error(code: i32, problem: String) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), Some(problem))
 }
 
 fn sync_directory(directory: &Path) -> Result<(), OpenError> {

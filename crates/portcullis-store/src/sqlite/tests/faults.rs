@@ -1,0 +1,307 @@
+//! A disk that fails, and writes that share a group.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+
+use portcullis_core::{ExecutionStore, NewExecution, StoreError};
+
+use super::super::writer::Durability;
+use super::{chain, open, open_prepared};
+use crate::SqliteStore;
+use crate::conformance::{accept, after, chunk, completed, id, new};
+
+/// Blocks the writing thread until the returned sender is dropped, so that what follows becomes one group.
+async fn hold(store: &Arc<SqliteStore>) -> mpsc::Sender<()> {
+    let (release, held) = mpsc::channel::<()>();
+    let (begun, began) = tokio::sync::oneshot::channel();
+    let store = Arc::clone(store);
+    tokio::spawn(async move {
+        store
+            .writer
+            .write("wait", Durability::Written, move |_| {
+                let _ = begun.send(());
+                let _ = held.recv();
+                Ok(())
+            })
+            .await
+    });
+    began.await.unwrap();
+    release
+}
+
+/// Hands over as many submissions as one group, and returns their answers.
+async fn accept_together(store: &Arc<SqliteStore>, names: &[String]) -> Vec<Result<(), StoreError>> {
+    let release = hold(store).await;
+    let mut calls = Vec::new();
+    for name in names {
+        let mut call = Box::pin({
+            let (store, new) = (Arc::clone(store), new(name));
+            async move { store.accept(new).await.map(drop) }
+        });
+        // The first poll hands the write over.
+        assert!(
+            std::future::poll_fn(|context| std::task::Poll::Ready(call.as_mut().poll(context).is_pending()))
+                .await
+        );
+        calls.push(call);
+    }
+    drop(release);
+    let mut answers = Vec::new();
+    for call in calls {
+        answers.push(call.await);
+    }
+    answers
+}
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("a{n}")).collect()
+}
+
+#[tokio::test]
+async fn writes_that_wait_together_are_synced_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(&directory));
+    let answers = accept_together(&store, &names(64)).await;
+    assert!(answers.iter().all(Result::is_ok));
+    let counts = store.write_counts();
+    assert_eq!((counts.writes, counts.groups, counts.synced_groups), (65, 2, 1));
+}
+
+#[tokio::test]
+async fn output_alone_is_written_without_a_sync() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    accept(&store, new("a")).await;
+    for seq in 1..=10 {
+        store.append(&id("a"), vec![chunk(seq, b"x")]).await.unwrap();
+    }
+    let counts = store.write_counts();
+    assert_eq!((counts.groups, counts.synced_groups), (11, 1));
+    store.finish(&id("a"), completed(after(1))).await.unwrap();
+    assert_eq!(store.write_counts().synced_groups, 2);
+}
+
+#[tokio::test]
+async fn a_failed_commit_is_told_to_each_of_its_group_and_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let broken = Arc::new(AtomicBool::new(false));
+    let commits_fail = Arc::clone(&broken);
+    let store = Arc::new(open_prepared(&directory, |writer| {
+        writer.commit_hook(Some(move || commits_fail.load(Ordering::SeqCst)));
+    }));
+    accept(&*store, new("before")).await;
+    broken.store(true, Ordering::SeqCst);
+    for answer in accept_together(&store, &names(20)).await {
+        let error = answer.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
+        assert!(chain(&error).contains("portcullis.db"), "{}", chain(&error));
+    }
+    // Also who would have been refused cannot be told so: it rests on what was rolled back.
+    let error = store.finish(&id("before"), completed(after(1))).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
+
+    broken.store(false, Ordering::SeqCst);
+    for name in names(20) {
+        assert!(store.read(&id(&name)).await.unwrap().is_none(), "{name}");
+    }
+    assert!(store.read(&id("before")).await.unwrap().unwrap().ending.is_none());
+    assert!(accept_together(&store, &names(20)).await.iter().all(Result::is_ok));
+    drop(store);
+    let store = open(&directory);
+    assert!(store.read(&id("a19")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn each_commit_in_turn_may_fail_and_the_record_stays_whole() {
+    for nth in 1..=6 {
+        let directory = tempfile::tempdir().unwrap();
+        let mut commit = 0;
+        let store = open_prepared(&directory, |writer| {
+            writer.commit_hook(Some(move || {
+                commit += 1;
+                commit == nth
+            }));
+        });
+        let mut failures = 0;
+        // Each call is repeated once by its caller, who finds the record as if the failed one had never been.
+        macro_rules! twice_at_most {
+            ($call:expr) => {
+                if let Err(error) = $call.await {
+                    assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
+                    failures += 1;
+                    $call.await.unwrap();
+                }
+            };
+        }
+        twice_at_most!(store.accept(new("a")));
+        twice_at_most!(store.append(&id("a"), vec![chunk(1, b"x")]));
+        twice_at_most!(store.append(&id("a"), vec![chunk(2, b"y"), chunk(3, b"z")]));
+        twice_at_most!(store.finish(&id("a"), completed(after(1))));
+        twice_at_most!(store.delivered(&id("a"), portcullis_core::Delivery::Delivered));
+        assert_eq!(failures, usize::from(nth <= 5), "{nth}");
+        let execution = store.read(&id("a")).await.unwrap().unwrap();
+        assert_eq!((execution.last_seq, execution.output_bytes), (3, 3));
+        assert_eq!(execution.ending, Some(completed(after(1))));
+        assert!(store.undelivered(1).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_fails_by_itself_is_undone_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(&directory));
+    let release = hold(&store).await;
+    let failing = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move {
+            let work = |connection: &rusqlite::Connection| {
+                let sql = "INSERT INTO refusals (at, principal, principal_name, command, denial)
+                           VALUES (1, 'half', 'done', '', '')";
+                connection.execute(sql, [])?;
+                connection.execute("INSERT INTO refusals (at) VALUES (NULL)", [])?;
+                Ok(())
+            };
+            store.writer.write("fail", Durability::Synced, work).await
+        }
+    });
+    let neighbour = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.accept(new("a")).await }
+    });
+    drop(release);
+    let error = failing.await.unwrap().unwrap_err();
+    assert!(chain(&error).contains("NOT NULL"), "{}", chain(&error));
+    neighbour.await.unwrap().unwrap();
+    assert!(store.read(&id("a")).await.unwrap().is_some());
+    assert!(store.refusals(9).await.unwrap().is_empty());
+}
+
+/// Fills the disk, whatever its size. What was acknowledged is there, what failed is not.
+async fn fill(store: &SqliteStore) {
+    let output = vec![b'x'; 16 << 10];
+    accept(store, new("running")).await;
+    let mut acknowledged = Vec::new();
+    let mut failed = Vec::new();
+    for n in 0.. {
+        assert!(n < 10_000, "the disk does not fill");
+        let name = format!("a{n}");
+        match store.accept(NewExecution { command: "x".repeat(4_000), ..new(&name) }).await {
+            Ok(_) => {}
+            Err(StoreError::Unavailable { .. }) => failed.push(name.clone()),
+            Err(error) => panic!("{error:?}"),
+        }
+        if failed.is_empty() {
+            acknowledged.push(name.clone());
+            let kept = store.append(&id(&name), vec![chunk(1, &output)]).await.is_ok();
+            if kept && store.finish(&id(&name), completed(after(1))).await.is_ok() {
+                continue;
+            }
+        }
+        if failed.len() == 3 {
+            break;
+        }
+    }
+    assert!(acknowledged.len() > 5, "{acknowledged:?}");
+    for name in &acknowledged {
+        assert!(store.read(&id(name)).await.unwrap().is_some(), "{name}");
+    }
+    for name in &failed {
+        assert!(store.read(&id(name)).await.unwrap().is_none(), "{name}");
+    }
+    assert!(store.write_counts().failed_groups >= 3);
+}
+
+async fn write_again(store: &SqliteStore) {
+    accept(store, new("again")).await;
+    store.append(&id("again"), vec![chunk(1, b"room")]).await.unwrap();
+    store.finish(&id("running"), completed(after(2))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_database_refuses_what_it_cannot_keep_and_writes_again_when_there_is_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open_prepared(&directory, |writer| {
+        writer.pragma_update_and_check(None, "max_page_count", 200, |_| Ok(())).unwrap();
+    });
+    fill(&store).await;
+    assert!(store.expire(after(100)).await.unwrap() > 0);
+    write_again(&store).await;
+}
+
+/// The same on a file system that is full, in a mount namespace of its own.
+#[tokio::test]
+async fn a_full_disk_refuses_what_it_cannot_keep_and_work_resumes_when_there_is_room() {
+    const DISK: &str = "PORTCULLIS_TEST_FULL_DISK";
+    let Some(disk) = std::env::var_os(DISK) else {
+        return again_on_a_small_disk(DISK);
+    };
+    let ballast = Path::new(&disk).join("ballast");
+    std::fs::write(&ballast, vec![0; 1 << 20]).unwrap();
+    let store = SqliteStore::open(&Path::new(&disk).join("portcullis.db")).unwrap();
+    fill(&store).await;
+    std::fs::remove_file(ballast).unwrap();
+    write_again(&store).await;
+    drop(store);
+    let store = SqliteStore::open(&Path::new(&disk).join("portcullis.db")).unwrap();
+    assert!(store.read(&id("running")).await.unwrap().unwrap().ending.is_some());
+}
+
+fn again_on_a_small_disk(variable: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=4m none \"$0\" && exec \"$@\"";
+    let this =
+        "sqlite::tests::faults::a_full_disk_refuses_what_it_cannot_keep_and_work_resumes_when_there_is_room";
+    #[expect(clippy::disallowed_methods, reason = "a small disk needs a mount namespace, and that a process")]
+    let output = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
+        .arg(directory.path())
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", this, "--nocapture"])
+        .env(variable, directory.path())
+        .output();
+    let text = match &output {
+        Ok(output) => String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr),
+        Err(error) => error.to_string().into(),
+    };
+    if text.contains("1 passed") {
+        return;
+    }
+    assert!(!text.contains("running 1 test"), "{text}");
+    assert!(std::env::var_os("PORTCULLIS_REQUIRE_ALL").is_none(), "no small disk could be mounted: {text}");
+    eprintln!("SKIPPED: a full disk: no small disk could be mounted: {text}");
+}
+
+#[tokio::test]
+async fn a_write_whose_caller_left_is_made_before_the_store_closes() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(&directory));
+    let release = hold(&store).await;
+    for name in names(10) {
+        let mut call = Box::pin(store.accept(new(&name)));
+        std::future::poll_fn(|context| std::task::Poll::Ready(call.as_mut().poll(context).is_pending()))
+            .await;
+    }
+    drop(release);
+    let store = Arc::try_unwrap(store);
+    drop(store);
+    let store = reopened(&directory).await;
+    for name in names(10) {
+        assert!(store.read(&id(&name)).await.unwrap().is_some(), "{name}");
+    }
+}
+
+/// The task of `hold` may keep the store for a moment longer than the test does.
+async fn reopened(directory: &tempfile::TempDir) -> SqliteStore {
+    for _ in 0..1_000 {
+        match SqliteStore::open(&super::path(directory)) {
+            Ok(store) => return store,
+            Err(crate::OpenError::InUse { .. }) => {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    panic!("the store was never closed");
+}
