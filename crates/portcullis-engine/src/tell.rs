@@ -81,9 +81,13 @@ impl Desk {
         let mut under_way = HashSet::new();
         // Whether the store may hold something that is not under way.
         let mut behind = true;
+        let mut seen = 0;
         let mut backoff = Backoff::new();
         loop {
-            let seen = *asked.borrow_and_update();
+            // Compared here, and not where the waking is awaited: it may come while something else is.
+            let now = *asked.borrow_and_update();
+            behind |= now != seen;
+            seen = now;
             let mut failed = false;
             if behind && under_way.len() < AT_ONCE {
                 match self.take_up(&mut telling, &mut under_way).await {
@@ -108,9 +112,8 @@ impl Desk {
                         under_way.remove(&id);
                     }
                 }
-                changed = asked.changed() => match changed {
-                    Ok(()) => behind = true,
-                    Err(_) => return,
+                changed = asked.changed() => if changed.is_err() {
+                    return;
                 },
                 () = backoff.wait(), if failed => {}
             }

@@ -109,7 +109,7 @@ pub(super) struct FakeLauncher {
     at_once: AtomicUsize,
 }
 
-/// One thing a launch does.
+/// One thing that a launch does.
 pub(super) enum Act {
     /// Asks the observer whether it may start; ends as forbidden when it may not.
     Start,
@@ -124,7 +124,6 @@ pub(super) enum Act {
 
 /// The test's side of a launch.
 pub(super) struct Cell {
-    pub(super) line: String,
     acts: mpsc::UnboundedSender<(Act, oneshot::Sender<()>)>,
 }
 
@@ -174,7 +173,7 @@ impl Launcher for FakeLauncher {
         assert!(at_once <= self.capacity, "more launches than cells");
         let (acts, mut told) = mpsc::unbounded_channel();
         let mut scripted = (self.script)(&line).into_iter();
-        let mut cell = Some(Cell { line: line.clone(), acts });
+        let mut cell = Some(Cell { acts });
         let work = async {
             loop {
                 let (act, done) = match scripted.next() {
@@ -240,6 +239,15 @@ pub(super) fn by_line(line: &str) -> Vec<Act> {
             Act::Sleep(Duration::from_secs(seconds.parse().unwrap())),
             Act::End(Ended::Exited(0)),
         ],
+        Some(("chat", pieces)) => {
+            let say = |n: u64| {
+                let stream = if n % 3 == 0 { OutputStream::Stderr } else { OutputStream::Stdout };
+                [Act::Print(stream, format!("{n}\n").into()), Act::Sleep(Duration::from_millis(n * 7 % 60))]
+            };
+            let talk = (0..pieces.parse().unwrap()).flat_map(say);
+            [Act::Start].into_iter().chain(talk).chain([Act::End(Ended::Exited(0))]).collect()
+        }
+        Some(("die", _)) => vec![Act::Start, Act::Fail(LaunchError::Died { problem: "killed".into() })],
         Some(("fail", code)) => vec![Act::Start, Act::End(Ended::Exited(code.parse().unwrap()))],
         _ => vec![Act::Await],
     }
@@ -255,7 +263,13 @@ pub(super) struct FaultyStore {
     /// The calls that fail, from 1.
     pub(super) failing: Mutex<HashSet<usize>>,
     /// Every call fails while this is set.
-    pub(super) away: AtomicBool,
+    away: AtomicBool,
+    /// The same for calls that change something.
+    read_only: AtomicBool,
+    /// The same for output.
+    refusing_output: AtomicBool,
+    /// A start leaves open what is open.
+    shared: AtomicBool,
     /// Calls of `output` that reached the store.
     pub(super) output_reads: AtomicUsize,
 }
@@ -268,6 +282,9 @@ impl FaultyStore {
             calls: AtomicUsize::new(0),
             failing: Mutex::default(),
             away: AtomicBool::new(false),
+            read_only: AtomicBool::new(false),
+            refusing_output: AtomicBool::new(false),
+            shared: AtomicBool::new(false),
             output_reads: AtomicUsize::new(0),
         })
     }
@@ -280,6 +297,21 @@ impl FaultyStore {
         self.away.store(away, Ordering::SeqCst);
     }
 
+    pub(super) fn set_read_only(&self, read_only: bool) {
+        self.read_only.store(read_only, Ordering::SeqCst);
+    }
+
+    pub(super) fn set_refusing_output(&self, refusing: bool) {
+        self.refusing_output.store(refusing, Ordering::SeqCst);
+    }
+
+    fn fails(&self, name: &str, number: usize) -> bool {
+        self.away.load(Ordering::SeqCst)
+            || self.failing.lock().unwrap().contains(&number)
+            || self.refusing_output.load(Ordering::SeqCst) && name == "append"
+            || self.read_only.load(Ordering::SeqCst) && !["read", "output", "undelivered"].contains(&name)
+    }
+
     async fn call<T>(
         &self,
         name: &'static str,
@@ -289,7 +321,7 @@ impl FaultyStore {
         // As a real store does, it takes a while, in which other tasks go on.
         tokio::task::yield_now().await;
         let number = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
-        if self.away.load(Ordering::SeqCst) || self.failing.lock().unwrap().contains(&number) {
+        if self.fails(name, number) {
             self.journal.write(format!("failed {name} {id}"));
             return unavailable(name);
         }
@@ -337,6 +369,9 @@ impl ExecutionStore for FaultyStore {
         self.call("refusals", "", self.inner.refusals(limit)).await
     }
     async fn recover(&self, at: OffsetDateTime) -> Result<Recovery, StoreError> {
+        if self.shared.load(Ordering::SeqCst) {
+            return Ok(Recovery::default());
+        }
         self.call("recover", "", self.inner.recover(at)).await
     }
     async fn undelivered(&self, limit: usize) -> Result<Vec<Execution>, StoreError> {
@@ -424,6 +459,22 @@ impl Service {
         capacity: usize,
         config: Config,
     ) -> Self {
+        Self::try_on(store, journal, capacity, config).await.unwrap()
+    }
+
+    /// Starts an engine on the store of another, as if on another machine. What is open stays so.
+    pub(super) async fn beside(other: &Self) -> Self {
+        other.store.shared.store(true, Ordering::SeqCst);
+        Self::on(other.store.clone(), other.journal.clone(), 1, Config::default()).await
+    }
+
+    /// The same, and `None` when the store does not let it start.
+    pub(super) async fn try_on(
+        store: Arc<FaultyStore>,
+        journal: Journal,
+        capacity: usize,
+        config: Config,
+    ) -> Option<Self> {
         let (cells, launched) = mpsc::unbounded_channel();
         let launcher = Arc::new(FakeLauncher {
             journal: journal.clone(),
@@ -446,9 +497,9 @@ impl Service {
             store: store.clone(),
             notifier: listener.clone(),
         };
-        let engine = Engine::start(parts, config).await.unwrap();
+        let engine = Engine::start(parts, config).await.ok()?;
         let cells = tokio::sync::Mutex::new(launched);
-        Self { engine, store, listener, launcher, journal, cells }
+        Some(Self { engine, store, listener, launcher, journal, cells })
     }
 
     pub(super) async fn submit(&self, name: &str, line: &str) -> Result<Submitted, SubmitError> {

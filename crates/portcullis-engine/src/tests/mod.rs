@@ -3,5 +3,11 @@
 
 mod doubles;
 
+mod access;
 mod admission;
+mod draining;
+mod faults;
+mod output;
 mod running;
+mod simulation;
+mod telling;
