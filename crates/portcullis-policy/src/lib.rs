@@ -4,9 +4,11 @@
 pub mod code;
 mod effects;
 pub mod explain;
+mod judge;
 mod language;
-mod policy;
+mod nearest;
 mod rulebook;
 
-pub use policy::RulebookPolicy;
-pub use rulebook::{Rulebook, RulebookError};
+pub use judge::RulebookPolicy;
+pub use language::{MAX_COMMANDS, MAX_LINE_BYTES};
+pub use rulebook::{Coverage, DEFAULT_PROTECTED, Problem, Rulebook, RulebookError, TestFailure, TestReport};

@@ -1,0 +1,622 @@
+//! Judges one simple command, and the commands that it runs.
+
+use std::borrow::Cow;
+
+use portcullis_core::{
+    Denial, DenialCode, ProgramName, Redirection, RedirectionTarget, RuleRef, SimpleCommand, Span, ViewPath,
+    Word,
+};
+
+use super::bounds::Bounds;
+use super::line::Judge;
+use super::path::Target;
+use crate::code::{
+    ENV_ASSIGNMENT, OPERATION_EXECUTE, OPTION_NOT_ALLOWED, OPTION_UNKNOWN, OPTION_USAGE,
+    PATH_LEAVES_WORKSPACE, PROGRAM_NOT_ALLOWED, PROGRAM_NOT_UNDERSTOOD, PROGRAM_PATH, RULE_DENIED,
+    SCRIPT_NOT_UNDERSTOOD, SUBCOMMAND_NOT_ALLOWED, SYNTAX_NESTED, USER_DENIED, denial,
+};
+use crate::effects::{self, EffectKind, Effects, Inner, Placeholder, Unknown};
+use crate::language::LineCommand;
+use crate::nearest::nearest;
+use crate::rulebook::{Book, Bound, Rule, WriteBound};
+
+/// Wrappers in wrappers are followed no deeper.
+const MAX_DEPTH: usize = 8;
+
+/// One command to judge: written on the line, or run by a wrapper on it.
+#[derive(Clone, Copy)]
+struct Call<'w> {
+    words: &'w [Word],
+    span: Span,
+    directories: &'w [ViewPath],
+    /// Set when a wrapper runs it.
+    inner: Option<&'w Inner>,
+    assignments: &'w [(String, String, Span)],
+    redirections: &'w [Redirection],
+    depth: usize,
+}
+
+/// What a judged command may do and needs.
+#[derive(Debug, Default)]
+struct Judged {
+    rights: portcullis_core::Rights,
+    /// Arguments to add, by the index of the argument they stand before.
+    insertions: Vec<(usize, String)>,
+    environment: Vec<(String, String)>,
+}
+
+impl<'a> Judge<'a> {
+    /// Judges a command of the line for every directory it may run in. `None` when it is denied.
+    pub(super) fn command(
+        &mut self,
+        command: &LineCommand,
+        directories: &[ViewPath],
+    ) -> Option<SimpleCommand> {
+        let assignments: Vec<_> =
+            command.assignments.iter().map(|one| (one.name.clone(), one.value.clone(), one.span)).collect();
+        let judged = self.call(Call {
+            words: &command.words,
+            span: command.span,
+            directories,
+            inner: None,
+            assignments: &assignments,
+            redirections: &command.redirections,
+            depth: 0,
+        })?;
+        let (name, arguments) = command.words.split_first()?;
+        let program = ProgramName::parse(name.as_literal()?)?;
+        if !self.programs.contains(&program) {
+            self.programs.push(program.clone());
+        }
+        let written = assignments.into_iter().map(|(name, value, _)| (name, value));
+        Some(SimpleCommand {
+            program,
+            arguments: with_insertions(arguments, &judged.insertions, name.span),
+            assignments: written.chain(judged.environment).collect(),
+            redirections: command.redirections.clone(),
+            rights: judged.rights,
+            span: command.span,
+        })
+    }
+
+    fn deny(&mut self, denial: Denial) -> Option<Judged> {
+        self.denials.push(denial);
+        None
+    }
+
+    /// Judges a call by every rule that may allow it; `None` when it is denied.
+    fn call(&mut self, call: Call<'_>) -> Option<Judged> {
+        let (name, arguments) = call.words.split_first()?;
+        let Some(program) = name.as_literal() else {
+            let message = "a pattern in place of a program's name is not allowed";
+            return self.deny(denial(PROGRAM_NOT_ALLOWED, name.span, name.to_unmatched(), message));
+        };
+        if program.contains('/') {
+            return self.deny(self.program_by_path(program, name.span));
+        }
+        if program == "cd" || ProgramName::parse(program).is_none() {
+            return self.deny(self.not_allowed(program, name.span));
+        }
+        if let Some((entry, reason)) = self.asker.denied(program) {
+            let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            let message = format!("`{program}` is not allowed for the user `{}`{reason}", self.asker.name);
+            let mut denial = denial(USER_DENIED, name.span, program, message);
+            denial.rule = Some(RuleRef { name: entry.to_owned(), line: None });
+            return self.deny(denial);
+        }
+        let rules = self.rules_allowing(program);
+        if rules.is_empty() {
+            return self.deny(self.not_allowed(program, name.span));
+        }
+        let found = match call.inner {
+            Some(inner) => effects::inner_effects(inner),
+            None => effects::effects(program, arguments),
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(Unknown::Program) => {
+                let Some(rule) = rules.iter().find(|rule| !rule.understood) else {
+                    let message =
+                        format!("`{program}` is not allowed: what its options mean is not known here");
+                    return self.deny(denial(PROGRAM_NOT_UNDERSTOOD, name.span, program, message));
+                };
+                return self.not_understood(call, rule);
+            }
+            Err(unknown) => return self.deny(not_understood_words(program, &unknown, call)),
+        };
+        let before = self.denials.len();
+        self.deny_rules(program, &found, call);
+        let mut judged = self.by_some_rule(&rules, program, &found, call).unwrap_or_default();
+        self.inner_calls(program, &found, call, &mut judged);
+        for helper in &found.helpers {
+            judged.rights.execute.extend(ProgramName::parse(helper));
+        }
+        tidy(&mut judged.rights);
+        (self.denials.len() == before).then_some(judged)
+    }
+
+    /// Finds the rule that allows the call with all that it does. When none does, the denials of the one that comes
+    /// nearest are kept.
+    fn by_some_rule(
+        &mut self,
+        rules: &[Cow<'a, Rule>],
+        program: &str,
+        found: &Effects,
+        call: Call<'_>,
+    ) -> Option<Judged> {
+        let mut nearest: Option<Vec<Denial>> = None;
+        for rule in rules {
+            match self.by_rule(rule, program, found, call) {
+                Ok(judged) => {
+                    self.note_rule(rule);
+                    let mut allowed = rule.environment.clone();
+                    allowed.extend(self.book.environment.iter().cloned());
+                    self.variables.push(allowed);
+                    return Some(judged);
+                }
+                Err(denials) => {
+                    if nearest.as_ref().is_none_or(|best| denials.len() < best.len()) {
+                        nearest = Some(denials);
+                    }
+                }
+            }
+        }
+        self.denials.extend(nearest.unwrap_or_default());
+        None
+    }
+
+    fn by_rule(
+        &self,
+        rule: &Rule,
+        program: &str,
+        found: &Effects,
+        call: Call<'_>,
+    ) -> Result<Judged, Vec<Denial>> {
+        let mut denials = Vec::new();
+        let arguments = call.words.get(1..).unwrap_or_default();
+        let span_of = |argument: Option<usize>| {
+            argument.and_then(|at| arguments.get(at)).map_or(call.span, |word| word.span)
+        };
+        if !rule.subcommands.is_empty() {
+            let given = found.subcommand.as_deref().unwrap_or("");
+            if !rule.subcommands.contains(given) {
+                denials.push(subcommand_denial(rule, program, given, call));
+            }
+        }
+        for (option, at) in &found.options {
+            let denied = rule.options_denied.contains(option)
+                || !rule.options_allowed.is_empty() && !rule.options_allowed.contains(option);
+            if denied {
+                let message = format!("the option `{option}` of `{program}` is not allowed{}", because(rule));
+                let one = denial(OPTION_NOT_ALLOWED, span_of(Some(*at)), option, message);
+                denials.push(by(rule, one));
+            }
+        }
+        let bounds = Bounds {
+            book: self.book,
+            asker: self.asker,
+            rule,
+            program,
+            operations: self.book.operations.within(rule.operations),
+            directories: call.directories,
+        };
+        let mut judged = Judged {
+            insertions: found.insertions.clone(),
+            environment: found.environment.clone(),
+            ..Judged::default()
+        };
+        for effect in &found.list {
+            let unseen = call.inner.is_some_and(hides_operands)
+                && !matches!(effect.kind, EffectKind::Read | EffectKind::Examine);
+            if unseen {
+                denials.push(bounds.unseen(effect, span_of(effect.argument)));
+            } else if let Err(denial) = bounds.effect(effect, span_of(effect.argument), &mut judged.rights) {
+                denials.push(*denial);
+            }
+        }
+        if found.list.iter().any(|effect| effect.kind == EffectKind::Execute) {
+            judged.rights.execute.extend(rule.starts.iter().cloned());
+        }
+        self.redirections(&bounds, call.redirections, &mut denials);
+        self.assignments(rule, call.assignments, &mut denials);
+        if denials.is_empty() { Ok(judged) } else { Err(denials) }
+    }
+
+    fn redirections(&self, bounds: &Bounds<'_>, redirections: &[Redirection], denials: &mut Vec<Denial>) {
+        for redirection in redirections {
+            let (writes, path) = match &redirection.target {
+                RedirectionTarget::Read(path) => (false, path),
+                RedirectionTarget::Truncate(path) | RedirectionTarget::Append(path) => (true, path),
+                RedirectionTarget::Duplicate(_) => continue,
+            };
+            if let Err(denial) = bounds.redirection(writes, path, redirection.span) {
+                denials.push(*denial);
+            }
+        }
+    }
+
+    fn assignments(&self, rule: &Rule, assignments: &[(String, String, Span)], denials: &mut Vec<Denial>) {
+        for (name, value, span) in assignments {
+            let allowed = self.book.environment.contains(name)
+                || rule.environment.contains(name)
+                || self.asker.may_set(name);
+            if allowed {
+                denials.extend(self.value_denial(name, value, *span));
+                continue;
+            }
+            let message = format!("setting the variable `{name}` is not allowed");
+            let mut denial = denial(ENV_ASSIGNMENT, *span, name, message);
+            let known = self.book.environment.iter().chain(&rule.environment);
+            let known: Vec<_> = known.map(|name| format!("`{name}`")).collect();
+            denial.suggestion = Some(match known.is_empty() {
+                true => "leave it out".into(),
+                false => format!("allowed are {}", known.join(", ")),
+            });
+            denials.push(denial);
+        }
+    }
+
+    /// Denies what a denying rule matches, whatever else allows it.
+    fn deny_rules(&mut self, program: &str, found: &Effects, call: Call<'_>) {
+        let book = self.book;
+        for rule in book.rules_of(program).filter(|rule| !rule.allows && self.asker.is_meant_by(rule)) {
+            let subcommand = found.subcommand.as_deref().unwrap_or("");
+            let by_subcommand = rule.subcommands.is_empty() || rule.subcommands.contains(subcommand);
+            let by_option = rule.options_denied.is_empty()
+                || found.options.iter().any(|(option, _)| rule.options_denied.contains(option));
+            let by_path = rule.paths.is_empty() || {
+                let redirected = call.redirections.iter().filter_map(|one| match &one.target {
+                    RedirectionTarget::Read(path)
+                    | RedirectionTarget::Truncate(path)
+                    | RedirectionTarget::Append(path) => Some(Word::literal(path.as_str(), one.span)),
+                    RedirectionTarget::Duplicate(_) => None,
+                });
+                let named = found.list.iter().filter_map(|effect| match &effect.subject {
+                    effects::Subject::Path { word, .. } => Some(word.clone()),
+                    _ => None,
+                });
+                let unbounded =
+                    found.list.iter().any(|effect| matches!(effect.subject, effects::Subject::Unbounded(_)));
+                unbounded || redirected.chain(named).any(|word| touches(&word, call.directories, &rule.paths))
+            };
+            if by_subcommand && by_option && by_path {
+                let message =
+                    format!("`{program}` is not allowed here by the rule `{}`{}", rule.name, because(rule));
+                self.denials.push(by(rule, denial(RULE_DENIED, call.span, program, message)));
+            }
+        }
+    }
+
+    /// Judges the commands that a wrapper runs.
+    fn inner_calls(&mut self, program: &str, found: &Effects, call: Call<'_>, judged: &mut Judged) {
+        for inner in &found.inner {
+            let arguments = call.words.get(1..).unwrap_or_default();
+            let span = arguments.get(inner.argument).map_or(call.span, |word| word.span);
+            if inner.script.is_some() {
+                let mut denial =
+                    denial(SYNTAX_NESTED, span, "script", "a script here is not allowed: no shell runs it");
+                denial.suggestion = Some("write its commands into the line itself".into());
+                self.denials.push(denial);
+                continue;
+            }
+            if self.book.operations.execute == Bound::Deny {
+                let message = format!("`{program}` is not allowed to run another program");
+                let subject = inner.words.first().map(Word::to_unmatched).unwrap_or_default();
+                let mut denial = denial(OPERATION_EXECUTE, span, subject, message);
+                denial.suggestion = Some("write the other command into the line itself".into());
+                self.denials.push(denial);
+                continue;
+            }
+            if call.depth >= MAX_DEPTH {
+                let message = format!("more than {MAX_DEPTH} commands in one another are not allowed");
+                self.denials.push(denial(OPERATION_EXECUTE, span, program, message));
+                continue;
+            }
+            let Some(directories) = self.inner_directories(inner, call.directories, span) else { continue };
+            let assignments: Vec<_> =
+                inner.assignments.iter().map(|(name, value)| (name.clone(), value.clone(), span)).collect();
+            let inner_judged = self.call(Call {
+                words: &inner.words,
+                span,
+                directories: &directories,
+                inner: Some(inner),
+                assignments: &assignments,
+                redirections: &[],
+                depth: call.depth + 1,
+            });
+            let Some(inner_judged) = inner_judged else { continue };
+            let name = inner.words.first().and_then(Word::as_literal).and_then(ProgramName::parse);
+            judged.rights.execute.extend(name);
+            merge(&mut judged.rights, inner_judged.rights);
+            let moved = inner_judged.insertions.into_iter().map(|(at, text)| (inner.argument + 1 + at, text));
+            let needed = inner_judged.environment;
+            if program == "env" {
+                // `env -i` would take away what is set around it.
+                judged.insertions.extend(
+                    needed.into_iter().map(|(name, value)| (inner.argument, format!("{name}={value}"))),
+                );
+            } else {
+                judged.environment.extend(needed);
+            }
+            judged.insertions.extend(moved);
+        }
+    }
+
+    fn inner_directories(
+        &mut self,
+        inner: &Inner,
+        directories: &[ViewPath],
+        span: Span,
+    ) -> Option<Vec<ViewPath>> {
+        let Some(word) = &inner.directory else { return Some(directories.to_vec()) };
+        let mut found = Vec::new();
+        for directory in directories {
+            let target = word.as_literal().map(|text| ViewPath::resolve(directory, text));
+            let Some(target) = target.filter(|target| target.is_beneath(&self.book.workspace)) else {
+                let message = format!(
+                    "running a command in `{}` is not allowed: it leaves the workspace",
+                    word.to_unmatched()
+                );
+                self.denials.push(denial(PATH_LEAVES_WORKSPACE, span, word.to_unmatched(), message));
+                return None;
+            };
+            found.push(target);
+        }
+        Some(found)
+    }
+
+    /// Judges a program whose options nobody here knows: it may read the workspace, and no argument may look like a
+    /// protected path.
+    fn not_understood(&mut self, call: Call<'_>, rule: &Rule) -> Option<Judged> {
+        let program = call.words.first().and_then(Word::as_literal).unwrap_or_default();
+        let bounds = Bounds {
+            book: self.book,
+            asker: self.asker,
+            rule,
+            program,
+            operations: self.book.operations.within(rule.operations),
+            directories: call.directories,
+        };
+        let mut denials = Vec::new();
+        if call.inner.is_some_and(hides_operands) {
+            let message = format!("`{program}` is not allowed with operands that are not on the line");
+            denials.push(denial(OPERATION_EXECUTE, call.span, program, message));
+        }
+        for word in call.words.get(1..).unwrap_or_default() {
+            denials.extend(bounds.looks_protected(word));
+        }
+        self.redirections(&bounds, call.redirections, &mut denials);
+        self.assignments(rule, call.assignments, &mut denials);
+        if !denials.is_empty() {
+            self.denials.extend(denials);
+            return None;
+        }
+        let mut judged = Judged::default();
+        judged.rights.read = if rule.paths.is_empty() { vec![ViewPath::root()] } else { rule.paths.clone() };
+        // What the rule itself widens, by its own words, is granted whole: nobody knows what the options ask for.
+        if rule.operations.write >= WriteBound::Workspace
+            && bounds.operations.write >= WriteBound::Workspace
+            && rule.operations != crate::rulebook::Operations::ALL
+        {
+            judged.rights.write = vec![self.book.workspace.clone()];
+        }
+        if rule.operations.delete >= Bound::Workspace
+            && bounds.operations.delete >= Bound::Workspace
+            && rule.operations != crate::rulebook::Operations::ALL
+        {
+            judged.rights.delete = vec![self.book.workspace.clone()];
+        }
+        judged.rights.execute = rule.starts.iter().cloned().collect();
+        self.note_rule(rule);
+        self.variables.push(rule.environment.clone());
+        Some(judged)
+    }
+
+    /// Returns the rules that allow a program to who asks; a personal allowance is one without bounds of its own.
+    fn rules_allowing(&self, program: &str) -> Vec<Cow<'a, Rule>> {
+        let book: &'a Book = self.book;
+        let mut rules: Vec<Cow<'a, Rule>> = book
+            .rules_of(program)
+            .filter(|rule| rule.allows && self.asker.is_meant_by(rule))
+            .map(Cow::Borrowed)
+            .collect();
+        if let Some(entry) = self.asker.allowed_by(program) {
+            rules.push(Cow::Owned(Rule { name: entry.to_owned(), ..Rule::default() }));
+        }
+        rules
+    }
+
+    /// Returns a rule that allows the program to who asks, whatever it does.
+    pub(super) fn allowing(&self, program: &str) -> Option<Rule> {
+        if self.asker.denied(program).is_some() {
+            return None;
+        }
+        self.rules_allowing(program).into_iter().next().map(Cow::into_owned)
+    }
+
+    /// Says that no rule allows a program to who asks, and what is near.
+    pub(super) fn not_allowed(&self, program: &str, span: Span) -> Denial {
+        let shown = program.escape_debug();
+        let mut denial = denial(
+            PROGRAM_NOT_ALLOWED,
+            span,
+            program,
+            format!("`{shown}` is not allowed: no rule allows it"),
+        );
+        let others: Vec<&Rule> = self.book.rules_of(program).filter(|rule| rule.allows).collect();
+        let personal = self
+            .book
+            .users
+            .values()
+            .chain(self.book.roles.values())
+            .any(|one| one.allow.iter().any(|name| name.as_str() == program));
+        if !others.is_empty() || personal {
+            denial.code = USER_DENIED;
+            denial.message = format!("`{shown}` is not allowed for the user `{}`", self.asker.name);
+            let roles: Vec<_> =
+                others.iter().flat_map(|rule| &rule.roles).map(|role| format!("`{role}`")).collect();
+            if !roles.is_empty() {
+                denial.suggestion = Some(format!("who has the role {} may run it", roles.join(" or ")));
+            }
+            return denial;
+        }
+        let allowed = self.asker.allowed(self.book);
+        let names = || allowed.iter().map(|one| one.program.as_str());
+        denial.suggestion = if SHELL_WORDS.contains(&program) {
+            Some(format!("`{program}` is a command of shells, and no shell runs the line"))
+        } else if let Some(near) = nearest(program, names()) {
+            Some(format!("did you mean `{near}`?"))
+        } else {
+            let mut names: Vec<_> = names().map(|name| format!("`{name}`")).collect();
+            names.dedup();
+            let more = names.len().saturating_sub(12);
+            names.truncate(12);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            Some(if names.is_empty() {
+                "nothing is allowed".into()
+            } else {
+                format!("allowed are {}{more}", names.join(", "))
+            })
+        };
+        denial
+    }
+
+    fn program_by_path(&self, program: &str, span: Span) -> Denial {
+        let shown = program.escape_debug();
+        let message = format!("`{shown}` is not allowed: programs are called by their bare names");
+        let mut denial = denial(PROGRAM_PATH, span, program, message);
+        let name = program.rsplit('/').next().unwrap_or_default();
+        if self.allowing(name).is_some() {
+            denial.suggestion = Some(format!("write `{name}`"));
+        }
+        denial
+    }
+}
+
+/// Commands that only shells have.
+const SHELL_WORDS: [&str; 37] = [
+    ".", ":", "alias", "bg", "bind", "builtin", "caller", "command", "declare", "disown", "eval", "exec",
+    "exit", "export", "fc", "fg", "getopts", "hash", "history", "jobs", "let", "local", "logout", "popd",
+    "pushd", "read", "readonly", "return", "set", "shift", "shopt", "source", "trap", "type", "ulimit",
+    "umask", "unset",
+];
+
+/// Whether words that decide what an inner command touches are not on the line.
+fn hides_operands(inner: &Inner) -> bool {
+    let replaced = inner.placeholder.as_ref().is_some_and(|placeholder| {
+        let (Placeholder::Text(text) | Placeholder::Found(text)) = placeholder;
+        inner.words.iter().any(|word| word.to_unmatched().contains(text.as_str()))
+    });
+    inner.appended || replaced
+}
+
+fn touches(word: &Word, directories: &[ViewPath], places: &[ViewPath]) -> bool {
+    directories.iter().any(|directory| match Target::resolve(directory, word) {
+        None => true,
+        Some(targets) => targets
+            .iter()
+            .any(|target| places.iter().any(|place| target.may_be_in(place) || target.may_hold(place))),
+    })
+}
+
+fn subcommand_denial(rule: &Rule, program: &str, given: &str, call: Call<'_>) -> Denial {
+    let word = call.words.iter().skip(1).find(|word| word.as_literal() == Some(given));
+    let span = word.map_or(call.span, |word| word.span);
+    let message = match given {
+        "" => format!("`{program}` without one of its allowed sub-commands is not allowed{}", because(rule)),
+        _ => format!("`{program} {given}` is not allowed{}", because(rule)),
+    };
+    let mut one = by(rule, denial(SUBCOMMAND_NOT_ALLOWED, span, given, message));
+    one.suggestion =
+        one.suggestion.or_else(|| match nearest(given, rule.subcommands.iter().map(String::as_str)) {
+            Some(near) => Some(format!("did you mean `{program} {near}`?")),
+            None => {
+                let names: Vec<_> = rule.subcommands.iter().map(|name| format!("`{name}`")).collect();
+                Some(format!("allowed are {}", names.join(", ")))
+            }
+        });
+    one
+}
+
+fn not_understood_words(program: &str, unknown: &Unknown, call: Call<'_>) -> Denial {
+    let arguments = call.words.get(1..).unwrap_or_default();
+    let span = |at: Option<usize>| at.and_then(|at| arguments.get(at)).map_or(call.span, |word| word.span);
+    let make = |code: DenialCode, at: Option<usize>, subject: &str, message: String| {
+        denial(code, span(at), subject, message)
+    };
+    match unknown {
+        Unknown::Option { text, argument, nearest } => {
+            let message = format!(
+                "the option `{}` of `{program}` is not allowed: it is not known here",
+                text.escape_debug()
+            );
+            let mut denial = make(OPTION_UNKNOWN, Some(*argument), text, message);
+            denial.suggestion = nearest.as_ref().map(|near| format!("did you mean `{near}`?"));
+            denial
+        }
+        Unknown::Usage { problem, argument } => make(
+            OPTION_USAGE,
+            *argument,
+            program,
+            format!("these words of `{program}` are not allowed: {problem}"),
+        ),
+        Unknown::Script { problem, argument } => {
+            let message = format!("the script for `{program}` is not allowed: {problem}");
+            make(SCRIPT_NOT_UNDERSTOOD, Some(*argument), program, message)
+        }
+        Unknown::Program => {
+            let message = format!("`{program}` is not allowed: what its options mean is not known here");
+            make(PROGRAM_NOT_UNDERSTOOD, None, program, message)
+        }
+    }
+}
+
+/// Adds the rule, and what it says to do instead, to a denial.
+fn by(rule: &Rule, mut denial: Denial) -> Denial {
+    denial.rule = Some(rule.reference());
+    denial.suggestion = rule.suggestion.clone();
+    denial
+}
+
+fn because(rule: &Rule) -> String {
+    rule.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default()
+}
+
+fn with_insertions(arguments: &[Word], insertions: &[(usize, String)], span: Span) -> Vec<Word> {
+    let mut all = Vec::with_capacity(arguments.len() + insertions.len());
+    for at in 0..=arguments.len() {
+        let here = insertions.iter().filter(|(index, _)| *index == at);
+        all.extend(here.map(|(_, text)| Word::literal(text.as_str(), span)));
+        all.extend(arguments.get(at).cloned());
+    }
+    all
+}
+
+fn merge(rights: &mut portcullis_core::Rights, more: portcullis_core::Rights) {
+    use portcullis_core::Network;
+    rights.read.extend(more.read);
+    rights.write.extend(more.write);
+    rights.delete.extend(more.delete);
+    rights.execute.extend(more.execute);
+    match (&mut rights.network, more.network) {
+        (Network::Hosts(hosts), Network::Hosts(more)) => hosts.extend(more),
+        (network @ Network::None, more) => *network = more,
+        (Network::Hosts(_), Network::None) => {}
+    }
+}
+
+/// Puts rights in order, each once, without paths that another one holds.
+fn tidy(rights: &mut portcullis_core::Rights) {
+    for paths in [&mut rights.read, &mut rights.write, &mut rights.delete] {
+        paths.sort();
+        paths.dedup();
+        let all = paths.clone();
+        paths.retain(|path| !all.iter().any(|other| other != path && path.is_beneath(other)));
+    }
+    rights.execute.sort();
+    rights.execute.dedup();
+    if let portcullis_core::Network::Hosts(hosts) = &mut rights.network {
+        hosts.sort();
+        hosts.dedup();
+    }
+}
