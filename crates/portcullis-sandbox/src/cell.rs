@@ -180,7 +180,7 @@ impl Cell {
                 programs,
                 level: self.level,
                 landlock_abi: self.landlock_abi,
-                memory_is_bounded: self.group.is_some(),
+                group_bounds_the_tree: self.group.is_some(),
                 mounts: &targets,
                 user_name: &self.config.user_name,
                 host_workspace: self.host_workspace.as_deref(),

@@ -1,50 +1,38 @@
-//! Placeholder until the module lands; the file is sandbox-b s to overwrite. The lead uses: Root::make, Root::version, Root::group, Group::{share, set_limits, reset, sample, is_empty_but_one, attach, descriptors}, Counters, Version.
-use portcullis_core::Limits;
-use std::io;
-use std::time::Duration;
-pub(crate) struct Group;
-pub(crate) struct Root;
-pub(crate) struct Counters {
-    pub(crate) cpu: Duration,
-    pub(crate) peak_memory_bytes: Option<u64>,
-    pub(crate) oom_kills: u64,
-    pub(crate) pids_refused: u64,
-}
+//! Control groups: limits and counters for all processes of an execution together. See cgroups(7).
+//!
+//! [`Root::make`] finds what the host offers and makes a group `portcullis-PID` of our own beneath the group that
+//! we are in; [`Root::group`] makes one beneath that for each cell. The launcher does both. A cell keeps open
+//! files ([`Group::share`]): it sets limits and reads counters through them after its view hides `/sys`, and can
+//! move nobody anywhere.
+//!
+//! # Versions
+//! Version 2 is the unified hierarchy; it needs `memory` and `pids` in our group, and a group whose controllers
+//! are handed down may hold no process. So where only we are in it, we move into a leaf, `portcullis-PID/service`;
+//! where strangers share it, we leave it alone and say so. Version 1 is one hierarchy per controller: `memory`,
+//! `pids` and `cpuacct`, and `freezer` where it is there.
+//!
+//! # Traps
+//! - Files are opened when a group is made, not when they are used: a group that is the root of a cgroup
+//!   namespace refuses writes through files opened inside it, even to who may write.
+//! - `memory.oom.group` ends the cell along with its execution, unless the cell's own `oom_score_adj` is -1000.
+//! - A group disappears only when its last process is reaped, which may be a moment after its end was seen.
+
+mod group;
+mod leftovers;
+mod places;
+mod root;
+
+pub(crate) use group::{Counters, Group};
+pub(crate) use root::{Absent, Root};
+
+/// The kind of control groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
+    /// One hierarchy for each controller.
     V1,
+    /// The unified hierarchy.
     V2,
 }
-impl Root {
-    pub(crate) fn make() -> Result<Self, String> {
-        Err("x".into())
-    }
-    pub(crate) fn version(&self) -> Version {
-        Version::V1
-    }
-    pub(crate) fn group(&mut self, _: &str, _: &Limits) -> io::Result<Group> {
-        Ok(Group)
-    }
-}
-impl Group {
-    pub(crate) fn share(&self) -> io::Result<Group> {
-        Ok(Group)
-    }
-    pub(crate) fn set_limits(&mut self, _: &Limits) -> io::Result<()> {
-        Ok(())
-    }
-    pub(crate) fn reset(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-    pub(crate) fn sample(&self) -> io::Result<Counters> {
-        Err(io::Error::other(""))
-    }
-    pub(crate) fn is_empty_but_one(&self) -> io::Result<bool> {
-        Ok(true)
-    }
-    pub(crate) fn attach(&self, _: i32) -> io::Result<()> {
-        Ok(())
-    }
-    pub(crate) fn descriptors(&self) -> Vec<i32> {
-        vec![]
-    }
-}
+
+#[cfg(test)]
+mod tests;

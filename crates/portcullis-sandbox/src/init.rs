@@ -5,6 +5,7 @@
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
 use portcullis_core::{Level, Plan, ViewPath};
 use serde::{Deserialize, Serialize};
@@ -38,12 +39,12 @@ pub(crate) struct Job<'a> {
     pub(crate) programs: &'a Programs,
     pub(crate) level: Level,
     pub(crate) landlock_abi: Option<u32>,
-    /// Whether a cgroup bounds the memory of the tree; otherwise an rlimit bounds each process.
-    pub(crate) memory_is_bounded: bool,
+    /// Whether a cgroup bounds the tree as a whole; otherwise rlimits bound each process.
+    pub(crate) group_bounds_the_tree: bool,
     pub(crate) mounts: &'a [ViewPath],
     pub(crate) user_name: &'a str,
     /// Where the service's own workspace lies at level `landlock`.
-    pub(crate) host_workspace: Option<&'a std::path::Path>,
+    pub(crate) host_workspace: Option<&'a Path>,
     /// Standard input, output and error of the line.
     pub(crate) streams: [OwnedFd; 3],
     pub(crate) report: OwnedFd,
@@ -79,7 +80,7 @@ fn prepare(job: &Job<'_>) -> Result<(), StepError> {
         }
         Level::Landlock => {
             sys::set_subreaper().at("subreaper")?;
-            let directory = job.host_workspace.unwrap_or(std::path::Path::new("/"));
+            let directory = job.host_workspace.unwrap_or(Path::new("/"));
             std::env::set_current_dir(directory).at("working directory")?;
         }
     }
@@ -100,6 +101,8 @@ fn prepare(job: &Job<'_>) -> Result<(), StepError> {
 
 fn carry_out(job: &Job<'_>) -> Report {
     let (writer, reader) = command_filters(job);
+    let mut visible = job.mounts.to_vec();
+    visible.extend(job.host_workspace.and_then(Path::to_str).and_then(ViewPath::parse));
     let (stopper, signal_all): (Pid, fn(i32)) = match job.level {
         Level::Full | Level::Namespaces => (0, tree::signal_namespace),
         Level::Landlock => (job.cell, tree::signal_descendants),
@@ -109,6 +112,7 @@ fn carry_out(job: &Job<'_>) -> Report {
         programs: job.programs,
         environment: environment(job),
         landlock_abi: job.landlock_abi,
+        visible: &visible,
         view: if job.level == Level::Landlock { View::Host } else { View::Own },
         filters: Filters { writer: &writer, reader: &reader },
         stopper,
@@ -185,10 +189,12 @@ fn set_limits(job: &Job<'_>) -> Result<(), StepError> {
         (Resource::SigPending, 256),
     ];
     if job.level != Level::Landlock {
-        // Counted per user namespace and uid: those of this cell, which has two processes of its own.
-        list.push((Resource::Processes, u64::from(limits.processes) + 2));
+        // Counted per user namespace and uid: those of this cell, which has two processes of its own. Where a
+        // cgroup counts too, that one is to be met first, since it says so.
+        let spare = if job.group_bounds_the_tree { u64::from(limits.processes) + 64 } else { 2 };
+        list.push((Resource::Processes, u64::from(limits.processes) + spare));
     }
-    if !job.memory_is_bounded {
+    if !job.group_bounds_the_tree {
         list.push((Resource::Data, limits.memory_bytes));
     }
     for (resource, value) in list {

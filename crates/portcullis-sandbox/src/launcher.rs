@@ -12,7 +12,7 @@ use portcullis_core::{CgroupVersion, Confinement, Level};
 
 use crate::cgroup;
 use crate::config::Config;
-use crate::making::{self, Ground, MadeCell};
+use crate::making::{self, Ground, Identities, MadeCell};
 use crate::sys::{self, Polled};
 use crate::wire::{self, AtStep, FromLauncher, StepError, ToLauncher};
 
@@ -35,7 +35,7 @@ pub(crate) fn run() -> ! {
 fn serve() -> Result<(), StepError> {
     let _ = sys::set_name(c"portcullis-launc");
     sys::default_disposition(libc::SIGPIPE);
-    sys::set_undumpable().at("undumpable")?;
+    sys::set_dumpable(false).at("undumpable")?;
     // The link came as standard input, the one descriptor that a plain spawn can hand on.
     let stdin = std::io::stdin();
     let link = sys::duplicate_above(stdin.as_fd(), 3).at("link")?;
@@ -43,10 +43,9 @@ fn serve() -> Result<(), StepError> {
     sys::duplicate_onto(std::os::fd::AsRawFd::as_raw_fd(&nothing), 0).at("standard input")?;
     drop(nothing);
 
-    if sys::effective_uid() == 0 {
-        // Cells inherit it: no group of whoever started the service is left to a command. See setgroups(2).
-        sys::clear_groups().at("supplementary groups")?;
-    }
+    // Cells inherit it: no group of whoever started the service is left to a command. Without privilege the
+    // kernel refuses, and what stays is said. See setgroups(2).
+    let _ = sys::clear_groups();
     let Some((ToLauncher::Configure(config), none)) =
         wire::receive::<ToLauncher>(&link).at("configuration")?
     else {
@@ -56,7 +55,9 @@ fn serve() -> Result<(), StepError> {
         return Err(StepError { step: "configuration".into(), errno: libc::EPROTO });
     }
     let mut launcher = Launcher::new(config, link);
-    launcher.work()
+    let ended = launcher.work();
+    launcher.end();
+    ended
 }
 
 struct Launcher {
@@ -66,6 +67,7 @@ struct Launcher {
     ground: Option<Ground>,
     weaker: Vec<String>,
     landlock_abi: Option<u32>,
+    identities: Identities,
     /// One slot for each cell.
     slots: Vec<Slot>,
     /// How many cells were made so far.
@@ -97,8 +99,19 @@ impl Launcher {
                 "no Landlock on this kernel: commands of one line share the rights of the mount view".into(),
             );
         }
+        let identities = Identities::find(&config);
+        if identities == Identities::Shared {
+            weaker.push(
+                "executions run under the service's own uid on the host: start the service as root, with the \
+                 configured range of uids mapped, to give each cell one of its own"
+                    .into(),
+            );
+        }
+        if sys::supplementary_groups().is_ok_and(|count| count > 0) {
+            weaker.push("executions keep the supplementary groups of whoever started the service".into());
+        }
         let slots = (0..config.cells.max(1)).map(|_| Slot::default()).collect();
-        Self { config, link, cgroups, ground: None, weaker, landlock_abi, slots, made: 0 }
+        Self { config, link, cgroups, ground: None, weaker, landlock_abi, identities, slots, made: 0 }
     }
 
     fn work(&mut self) -> Result<(), StepError> {
@@ -171,25 +184,18 @@ impl Launcher {
     /// holds for all that follow.
     fn make(&mut self, number: u32) -> Result<(MadeCell, OwnedFd), StepError> {
         if let Some(ground) = self.ground {
-            return making::make(&self.config, ground, number, self.cgroups.as_mut(), self.landlock_abi);
+            return self.make_on(ground, number);
         }
         let level = if self.cgroups.is_some() { Level::Full } else { Level::Namespaces };
         self.check_floor(level)?;
-        match making::make(&self.config, Ground::Namespaces, number, self.cgroups.as_mut(), self.landlock_abi)
-        {
+        match self.make_on(Ground::Namespaces, number) {
             Ok(cell) => {
                 self.ground = Some(Ground::Namespaces);
                 Ok(cell)
             }
             Err(refusal) if crate::cell::is_refusal(&refusal.source()) && self.landlock_abi.is_some() => {
                 self.check_floor(Level::Landlock).map_err(|_| refusal.clone())?;
-                let cell = making::make(
-                    &self.config,
-                    Ground::Host,
-                    number,
-                    self.cgroups.as_mut(),
-                    self.landlock_abi,
-                )?;
+                let cell = self.make_on(Ground::Host, number)?;
                 self.ground = Some(Ground::Host);
                 self.weaker.push(format!(
                     "no namespaces ({refusal}): the view is the host's own files within Landlock rules, any program \
@@ -200,6 +206,11 @@ impl Launcher {
             }
             Err(failure) => Err(failure),
         }
+    }
+
+    fn make_on(&mut self, ground: Ground, number: u32) -> Result<(MadeCell, OwnedFd), StepError> {
+        let host_id = self.identities.of_cell(&self.config, number);
+        making::make(&self.config, ground, number, host_id, self.cgroups.as_mut(), self.landlock_abi)
     }
 
     fn check_floor(&self, level: Level) -> Result<(), StepError> {
@@ -227,6 +238,18 @@ impl Launcher {
             cgroup::Version::V2 => CgroupVersion::V2,
         });
         Confinement { level, landlock_abi: self.landlock_abi, cgroup, weaker: self.weaker.clone() }
+    }
+
+    /// Ends every cell, so that their groups are empty and can be removed.
+    fn end(&mut self) {
+        let cells: Vec<MadeCell> =
+            self.slots.iter_mut().filter_map(|slot| slot.cell.take()).map(|(_, cell)| cell).collect();
+        for cell in &cells {
+            let _ = sys::pidfd_signal(cell.pidfd.as_fd(), libc::SIGKILL);
+        }
+        for cell in cells {
+            cell.bury();
+        }
     }
 
     /// Reaps a cell that has ended, takes what it held away, and tells the server.

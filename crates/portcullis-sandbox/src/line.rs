@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 
-use portcullis_core::{Command, Connector, Plan, SimpleCommand};
+use portcullis_core::{Command, Connector, Plan, SimpleCommand, ViewPath};
 
 use crate::glob;
 use crate::programs::Programs;
@@ -22,6 +22,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) landlock_abi: Option<u32>,
     pub(crate) view: View,
+    /// What of the host may be seen where there is no view of our own.
+    pub(crate) visible: &'a [ViewPath],
     /// The filter that a command takes on beside the one that init has: for those that may write, and for
     /// those that only read. An empty one adds nothing.
     pub(crate) filters: Filters<'a>,

@@ -34,6 +34,41 @@ pub(crate) enum Ground {
     Host,
 }
 
+/// Whose uids executions get on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Identities {
+    /// One for each cell, from the configured range.
+    OwnRange,
+    /// The service's own.
+    Shared,
+}
+
+impl Identities {
+    /// Looks whether we are root and the configured range exists in our user namespace.
+    pub(crate) fn find(config: &Config) -> Self {
+        let count = u64::try_from(config.cells.max(1)).unwrap_or(u64::MAX);
+        let holds = |map: &str| {
+            let text = std::fs::read_to_string(map).unwrap_or_default();
+            text.lines().any(|line| {
+                let mut fields = line.split_whitespace().filter_map(|field| field.parse::<u64>().ok());
+                let (Some(inside), Some(_), Some(length)) = (fields.next(), fields.next(), fields.next())
+                else {
+                    return false;
+                };
+                let first = u64::from(config.first_uid);
+                inside <= first && first.saturating_add(count) <= inside.saturating_add(length)
+            })
+        };
+        let mapped = holds("/proc/self/uid_map") && holds("/proc/self/gid_map");
+        if sys::effective_uid() == 0 && mapped { Self::OwnRange } else { Self::Shared }
+    }
+
+    /// Returns the uid and gid of a cell, when it has its own.
+    pub(crate) fn of_cell(self, config: &Config, number: u32) -> Option<u32> {
+        (self == Self::OwnRange).then(|| config.first_uid.saturating_add(number))
+    }
+}
+
 /// A cell that is ready.
 pub(crate) struct MadeCell {
     pub(crate) pid: Pid,
@@ -60,6 +95,7 @@ pub(crate) fn make(
     config: &Config,
     ground: Ground,
     number: u32,
+    host_id: Option<u32>,
     cgroups: Option<&mut cgroup::Root>,
     landlock_abi: Option<u32>,
 ) -> Result<(MadeCell, OwnedFd), StepError> {
@@ -71,11 +107,9 @@ pub(crate) fn make(
         Some(group) => Some(group.share().at("cgroup files")?),
         None => None,
     };
-    let is_root = sys::effective_uid() == 0;
-    let host_id = config.first_uid.saturating_add(number);
     let workspace = match ground {
         Ground::Namespaces => None,
-        Ground::Host => Some(make_host_workspace(config, number, is_root.then_some(host_id))?),
+        Ground::Host => Some(make_host_workspace(config, number, host_id)?),
     };
     let (server_end, cell_end) = sys::socket_pair().at("link of the cell")?;
     let (go_read, go_write) = sys::pipe().at("start pipe")?;
@@ -91,7 +125,14 @@ pub(crate) fn make(
         }
         Ground::Host => 0,
     };
-    let (forked, pidfd) = sys::clone_into(namespaces).at("namespaces of the cell")?;
+    // Without privilege we may write the maps of a child only while it is dumpable; it inherits that from us,
+    // and ends it itself when it is done. See proc_pid_uid_map(5), PR_SET_DUMPABLE(2const).
+    sys::set_dumpable(host_id.is_none()).at("dumpable")?;
+    let cloned = sys::clone_into(namespaces).at("namespaces of the cell");
+    if !matches!(cloned, Ok((Forked::Child, _))) {
+        sys::set_dumpable(false).at("undumpable")?;
+    }
+    let (forked, pidfd) = cloned?;
     let pid = match forked {
         Forked::Parent(pid) => pid,
         Forked::Child => {
@@ -112,13 +153,13 @@ pub(crate) fn make(
                 views: HashMap::new(),
                 base_view: None,
             };
-            become_cell(cell, is_root.then_some(host_id), go_read, result_write)
+            become_cell(cell, host_id, go_read, result_write)
         }
     };
     let pidfd = pidfd.ok_or_else(|| StepError { step: "pidfd".into(), errno: libc::EBADF })?;
     drop((cell_end, go_read, result_write));
     let made = MadeCell { pid, pidfd, group, workspace };
-    let prepared = prepare_from_outside(&made, ground, is_root.then_some(host_id));
+    let prepared = prepare_from_outside(&made, ground, host_id);
     let ready = prepared.and_then(|()| {
         File::from(go_write.try_clone().at("start pipe")?).write_all(&[1]).at("start the cell")?;
         read_result(result_read)
@@ -249,5 +290,5 @@ fn prepare_from_inside(cell: &mut Cell, host_id: Option<u32>, go: &OwnedFd) -> R
     let kept = if cell.level == Level::Landlock { 0 } else { CELL_CAPABILITIES };
     sys::keep_capabilities(kept).at("capabilities of the cell")?;
     sys::set_no_new_privileges().at("no_new_privs")?;
-    sys::set_undumpable().at("undumpable")
+    sys::set_dumpable(false).at("undumpable")
 }

@@ -41,13 +41,15 @@ pub(crate) enum View {
 }
 
 /// Makes the ruleset of one command. Paths that do not exist yet may be made where the command may write: the
-/// nearest directory above that exists gets the right.
+/// nearest directory above that exists gets the right. `visible` is what of the host may be seen at level
+/// `landlock`, beside what every command may read.
 pub(crate) fn ruleset(
     abi: u32,
     view: View,
     plan: &Plan,
     programs: &Programs,
     command: &SimpleCommand,
+    visible: &[ViewPath],
 ) -> io::Result<Ruleset> {
     let ruleset = Ruleset::new(abi)?;
     let common: &[&str] = match view {
@@ -68,7 +70,10 @@ pub(crate) fn ruleset(
         }
     }
     for path in &command.rights.read {
-        ruleset.allow(Path::new(path.as_str()), landlock::READ)?;
+        match view {
+            View::Own => ruleset.allow(Path::new(path.as_str()), landlock::READ)?,
+            View::Host => allow_of_host(&ruleset, path, visible)?,
+        }
     }
     for path in &command.rights.write {
         ruleset.allow(&nearest(path), landlock::WRITE)?;
@@ -79,6 +84,19 @@ pub(crate) fn ruleset(
         ruleset.allow(&nearest(holder.as_ref().unwrap_or(path)), landlock::DELETE)?;
     }
     Ok(ruleset)
+}
+
+/// Allows reading a path of the host as far as a view would show it: what lies beneath a visible directory, and
+/// of a directory above some the visible ones.
+fn allow_of_host(ruleset: &Ruleset, path: &ViewPath, visible: &[ViewPath]) -> io::Result<()> {
+    for top in visible {
+        if path.is_beneath(top) {
+            ruleset.allow(Path::new(path.as_str()), landlock::READ)?;
+        } else if top.is_beneath(path) {
+            ruleset.allow(Path::new(top.as_str()), landlock::READ)?;
+        }
+    }
+    Ok(())
 }
 
 /// Returns the path, or the nearest one above it that exists.

@@ -157,7 +157,8 @@ fn confine<'a>(setting: &Setting<'a>, command: &SimpleCommand) -> Result<&'a CSt
     sys::default_disposition(libc::SIGPIPE);
     sys::unblock_all_signals().at("signal mask")?;
     if let Some(abi) = setting.landlock_abi {
-        let ruleset = rights::ruleset(abi, setting.view, setting.plan, setting.programs, command);
+        let ruleset =
+            rights::ruleset(abi, setting.view, setting.plan, setting.programs, command, setting.visible);
         ruleset.at("landlock ruleset")?.enforce().at("landlock")?;
     }
     let reads_only = command.rights.write.is_empty() && command.rights.delete.is_empty();

@@ -369,6 +369,13 @@ pub(crate) fn set_gid(gid: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Returns how many supplementary groups this process has. See getgroups(2).
+pub(crate) fn supplementary_groups() -> io::Result<usize> {
+    // SAFETY: a size of zero asks for the count alone and writes nothing.
+    let count = check_int(unsafe { libc::getgroups(0, ptr::null_mut()) })?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
 /// Gives up every supplementary group. See setgroups(2).
 pub(crate) fn clear_groups() -> io::Result<()> {
     // SAFETY: a length of zero reads nothing from the null pointer.

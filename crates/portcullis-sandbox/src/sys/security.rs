@@ -11,9 +11,10 @@ pub(crate) fn set_no_new_privileges() -> io::Result<()> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
 }
 
-/// Keeps other processes from tracing this one and reading its `/proc` entries. See PR_SET_DUMPABLE(2const).
-pub(crate) fn set_undumpable() -> io::Result<()> {
-    prctl(libc::PR_SET_DUMPABLE, 0)
+/// Whether other processes of the same uid may trace this one and use its `/proc` entries. Inherited by a
+/// fork, reset by exec. See PR_SET_DUMPABLE(2const).
+pub(crate) fn set_dumpable(dumpable: bool) -> io::Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, libc::c_ulong::from(dumpable))
 }
 
 /// Asks for a signal when the parent ends. Cleared by a change of credentials. See PR_SET_PDEATHSIG(2const).

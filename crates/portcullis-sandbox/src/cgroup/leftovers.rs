@@ -1,0 +1,107 @@
+//! Groups of earlier lives of the service.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+/// What every group of ours begins with; the launcher's process id follows.
+pub(super) const PREFIX: &str = "portcullis-";
+
+/// How often, and how far apart, the removal of a group is tried that still has a dying process.
+const REMOVALS: u32 = 100;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(2);
+
+/// What was found of earlier lives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Leftovers {
+    /// Were empty, and are gone.
+    pub(crate) removed: Vec<PathBuf>,
+    /// Have processes in them, or would not go.
+    pub(crate) kept: Vec<PathBuf>,
+}
+
+/// Removes every group beneath `place` whose launcher has ended and in which no process is left. One whose
+/// launcher lives belongs to another service on this host.
+pub(super) fn remove(place: &Path, own_pid: u32, found: &mut Leftovers) {
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u32>().ok()) else {
+            continue;
+        };
+        let path = entry.path();
+        if pid != own_pid && Path::new("/proc").join(pid.to_string()).exists() {
+            continue;
+        }
+        match remove_tree(&path) {
+            Ok(()) => found.removed.push(path),
+            Err(_) => found.kept.push(path),
+        }
+    }
+}
+
+/// Removes an empty group and the groups beneath it; a group with a process is busy.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path())?;
+        }
+    }
+    fs::remove_dir(path)
+}
+
+/// Removes one group, and waits a moment for processes that have ended and are not quite gone.
+pub(super) fn remove_group(path: &Path) -> io::Result<()> {
+    let mut tries = 0;
+    loop {
+        match fs::remove_dir(path) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && tries < REMOVALS => {
+                tries += 1;
+                thread::sleep(REMOVAL_PAUSE);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_of_dead_launchers_go_and_others_stay() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        // Beyond the largest process id there can be.
+        for name in [
+            "portcullis-4194305/cell-1",
+            "portcullis-4194306",
+            "portcullis-1",
+            "other-4194307",
+            "portcullis-x",
+        ] {
+            fs::create_dir_all(at(name)).unwrap();
+        }
+        // A plain file stands in for what keeps a group from going.
+        fs::write(at("portcullis-4194306/busy"), "").unwrap();
+        let mut found = Leftovers::default();
+        remove(place.path(), 4_194_308, &mut found);
+        assert_eq!(found.removed, [at("portcullis-4194305")]);
+        assert_eq!(found.kept, [at("portcullis-4194306")]);
+        for name in ["portcullis-1", "other-4194307", "portcullis-x"] {
+            assert!(at(name).exists(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_group_of_our_own_number_is_of_an_earlier_life() {
+        let place = tempfile::tempdir().unwrap();
+        let own = std::process::id();
+        fs::create_dir_all(place.path().join(format!("portcullis-{own}/cell-0"))).unwrap();
+        let mut found = Leftovers::default();
+        remove(place.path(), own, &mut found);
+        assert_eq!(found.removed.len(), 1);
+    }
+}
