@@ -40,6 +40,7 @@ struct Counters {
     accepted: AtomicU64,
     invalid: AtomicU64,
     forbidden: AtomicU64,
+    limited: AtomicU64,
     failed: AtomicU64,
 }
 
@@ -56,11 +57,13 @@ pub struct AuthStats {
     pub invalid: u64,
     /// Questions answered with a principal that is not let in.
     pub forbidden: u64,
+    /// Questions that the peer turned away because there were too many of the user's.
+    pub limited: u64,
     /// Questions that the peer could not answer.
     pub failed: u64,
     /// Tokens that are remembered or being asked about now.
     pub entries: usize,
-    /// Whether the latest question failed.
+    /// Whether the latest question failed; a limit is no failure.
     pub failing: bool,
 }
 
@@ -103,6 +106,7 @@ impl AuthServiceAuthenticator {
             accepted: read(&counters.accepted),
             invalid: read(&counters.invalid),
             forbidden: read(&counters.forbidden),
+            limited: read(&counters.limited),
             failed: read(&counters.failed),
             entries: self.shared.memory.len(),
             failing: self.shared.failing.load(Ordering::Relaxed),
@@ -164,17 +168,27 @@ impl Shared {
 
     /// Counts an answer, and logs where failing begins and ends: one line each, however many fail between.
     fn note(&self, answer: &Answer) {
-        count(match answer {
-            Answer::Known(_) => &self.counters.accepted,
-            Answer::Invalid => &self.counters.invalid,
-            Answer::Forbidden => &self.counters.forbidden,
-            Answer::Unknown { .. } => &self.counters.failed,
-        });
-        if let Answer::Unknown { failure, .. } = answer {
-            if !self.failing.swap(true, Ordering::Relaxed) {
-                tracing::warn!(error = %failure, "the Auth Service fails: nobody new is let in");
-            }
-        } else if self.failing.swap(false, Ordering::Relaxed) {
+        let failure = match answer {
+            Answer::Known(_) => return self.note_success(&self.counters.accepted),
+            Answer::Invalid => return self.note_success(&self.counters.invalid),
+            Answer::Forbidden => return self.note_success(&self.counters.forbidden),
+            Answer::Unknown { failure, .. } => failure,
+        };
+        // It counts by user: that one is over the limit says nothing of the others.
+        if matches!(**failure, Failure::Status(429)) {
+            count(&self.counters.limited);
+            tracing::debug!("the Auth Service limits the questions about a user");
+            return;
+        }
+        count(&self.counters.failed);
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            tracing::warn!(error = %failure, "the Auth Service fails: nobody new is let in");
+        }
+    }
+
+    fn note_success(&self, counter: &AtomicU64) {
+        count(counter);
+        if self.failing.swap(false, Ordering::Relaxed) {
             tracing::info!("the Auth Service answers again");
         }
     }

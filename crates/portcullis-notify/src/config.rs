@@ -9,7 +9,8 @@ pub struct SocketConfig {
     /// The base of its routes, `http://host[:port][/path]`, without `/api`: updates go to
     /// `{base_url}/api/execution-status`. Only `http://` is spoken.
     pub base_url: String,
-    /// How long one post may take, from connecting to the head of the answer.
+    /// How long one post may take, from connecting to the head of the answer. A terminal update's gets up to
+    /// eight times as long when it fails.
     pub deadline: Duration,
     /// The longest body, in bytes of JSON; longer output is shortened in its middle. The peer's own limit is
     /// 102,400.

@@ -20,8 +20,8 @@ const ANSWER_PATIENCE: Duration = Duration::from_millis(250);
 /// Gives a body to the listener, once.
 #[async_trait]
 pub(crate) trait Post: Send + Sync {
-    /// Dropping the future may or may not have given it.
-    async fn post(&self, body: Bytes) -> Reply;
+    /// Waits for an answer until the deadline. Dropping the future may or may not have given it.
+    async fn post(&self, body: Bytes, deadline: Duration) -> Reply;
 }
 
 /// What became of a post.
@@ -41,20 +41,19 @@ pub(crate) enum Reply {
 pub(crate) struct HttpPost {
     client: Client<HttpConnector, Full<Bytes>>,
     target: Uri,
-    deadline: Duration,
 }
 
 impl HttpPost {
-    pub(crate) fn new(target: Uri, deadline: Duration) -> Self {
+    pub(crate) fn new(target: Uri, connect_timeout: Duration) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(deadline));
+        connector.set_connect_timeout(Some(connect_timeout));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             // Before the peer's own 5 s: a post on a connection that it is closing would be lost.
             .pool_idle_timeout(Duration::from_secs(4))
             .build(connector);
-        Self { client, target, deadline }
+        Self { client, target }
     }
 
     fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
@@ -71,9 +70,9 @@ impl HttpPost {
 
 #[async_trait]
 impl Post for HttpPost {
-    async fn post(&self, body: Bytes) -> Reply {
+    async fn post(&self, body: Bytes, deadline: Duration) -> Reply {
         // This client follows no redirect: a 3xx is an answer that did not take the update.
-        match tokio::time::timeout(self.deadline, self.client.request(self.request(body))).await {
+        match tokio::time::timeout(deadline, self.client.request(self.request(body))).await {
             Ok(Ok(response)) => {
                 let reply = read_reply(&response);
                 // Success is told by the status: the peer's answers are not always whole, nor JSON.
@@ -82,7 +81,7 @@ impl Post for HttpPost {
                 reply
             }
             Ok(Err(error)) => Reply::NoAnswer { problem: describe(&error) },
-            Err(_) => Reply::NoAnswer { problem: format!("it did not answer within {:?}", self.deadline) },
+            Err(_) => Reply::NoAnswer { problem: format!("it did not answer within {deadline:?}") },
         }
     }
 }

@@ -20,6 +20,10 @@ use crate::stats::{Counters, SocketStats, count};
 /// body that breaks the connection by itself must not be tried again with every success of the others.
 const FIRM_WAIT: Duration = Duration::from_secs(1);
 
+/// How often the deadline of a terminal update's post is doubled when it fails: a peer that takes an update
+/// but answers late would otherwise be given it for ever.
+const DEADLINE_DOUBLINGS: u32 = 3;
+
 /// Posts updates to the Socket Service: `POST {base}/api/execution-status`.
 ///
 /// - The first update of an execution is sent at once; of those that follow, the newest, at most one each
@@ -155,7 +159,7 @@ impl Shared {
         if self.outage.pauses() {
             return self.drop_in_outage();
         }
-        match self.post(encode(update, self.config.max_body_bytes)).await {
+        match self.post(encode(update, self.config.max_body_bytes), self.config.deadline).await {
             Reply::Taken => {}
             Reply::Refused { status } => {
                 tracing::debug!(execution_id = %update.id, status, "the Socket Service refused an update");
@@ -174,7 +178,8 @@ impl Shared {
             if self.outage.pauses() {
                 continue; // it began while this one waited for its slot
             }
-            let reply = self.post(body.clone()).await;
+            let deadline = self.config.deadline.saturating_mul(1 << failures.min(DEADLINE_DOUBLINGS));
+            let reply = self.post(body.clone(), deadline).await;
             drop(slot);
             failures = failures.saturating_add(1);
             let longest = backoff(&self.config).after(failures);
@@ -200,9 +205,9 @@ impl Shared {
     }
 
     /// Posts once, in a slot that the caller holds, and notes what it tells of the peer.
-    async fn post(&self, body: Bytes) -> Reply {
+    async fn post(&self, body: Bytes, deadline: Duration) -> Reply {
         count(&self.counters.posts);
-        let reply = self.peer.post(body).await;
+        let reply = self.peer.post(body, deadline).await;
         match &reply {
             Reply::Taken => {
                 count(&self.counters.delivered);

@@ -158,6 +158,7 @@ async fn a_limit_on_one_token_holds_up_no_other() {
     };
     let users = authenticator(&Script::new([limited, alice(&["run agents"])]));
     assert!(users.authenticate(&with_token("mallory")).await.is_err());
+    assert!(!users.stats().failing && users.stats().limited == 1);
     assert!(users.authenticate(&with_token("alice")).await.is_ok());
 }
 

@@ -68,14 +68,14 @@ struct Posting(Arc<Peer>);
 
 #[async_trait]
 impl Post for Posting {
-    async fn post(&self, body: Bytes) -> Reply {
+    async fn post(&self, body: Bytes, deadline: Duration) -> Reply {
         let peer = &self.0;
         let update: Value = serde_json::from_slice(&body).unwrap();
         let id = update["executionId"].as_str().unwrap().to_owned();
         assert!(peer.under_way.lock().unwrap().insert(id.clone()), "two posts of `{id}` at once");
         let _ends = Ends(&peer.under_way, id);
-        sleep(peer.takes).await;
-        let reply = (peer.rule)(&update);
+        sleep(peer.takes.min(deadline)).await;
+        let reply = if peer.takes < deadline { (peer.rule)(&update) } else { no_answer() };
         peer.posts.lock().unwrap().push((peer.begun.elapsed(), update, reply.clone()));
         reply
     }
@@ -325,6 +325,13 @@ async fn a_slow_peer_gets_no_more_posts_at_once_than_configured() {
         end.await.unwrap().unwrap();
     }
     assert_eq!(peer.begun.elapsed(), 10 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_answers_late_is_waited_for() {
+    let peer = Peer::taking(25 * SECOND);
+    peer.notifier().conclude(completed("a")).await.unwrap();
+    assert_eq!(peer.posts(), 4, "after 5, 10 and 20 s, 40 are given");
 }
 
 #[tokio::test(start_paused = true)]
