@@ -16,11 +16,11 @@ const STYLES: Styles = Styles::styled()
 #[derive(Debug, Parser)]
 #[command(name = "portcullis", version, styles = STYLES, max_term_width = 100, arg_required_else_help = true)]
 #[command(after_help = "Examples:
-  portcullis run 'ls -la | grep txt'      run a line; its output and exit code become ours
+  portcullis run 'ls -la | grep txt'         run a line; its output and exit code become ours
   portcullis run -- grep -n \"$word\" notes  run words: each arrives as it is, whatever is in it
-  portcullis check 'rm -rf /'             would it be allowed, and why not
-  portcullis list --status running        what runs at the moment
-  portcullis verify                       does the service keep its main promises
+  portcullis check 'rm -rf /'                would it be allowed, and why not
+  portcullis list --status running           what runs at the moment
+  portcullis verify                          does the service keep its main promises
 
 Exit codes:
   that of the command for `run` and `watch`, 128+n when signal n ended it, 130 when it was cancelled,
@@ -183,8 +183,8 @@ pub(crate) struct Verify {}
 /// What can be done with a rulebook.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Policy {
-    PolicyCheck(PolicyCheck),
-    PolicyTest(PolicyTest),
+    Check(PolicyCheck),
+    Test(PolicyTest),
 }
 
 /// Judge lines by a rulebook file, without a service
@@ -193,7 +193,6 @@ pub(crate) enum Policy {
 /// input, {"id", "user", "command"}, and answers each with one, in order: {"id", "verdict", "code", "span", "message", "rule",
 /// "suggestion"}.
 #[derive(Debug, Args)]
-#[command(name = "check")]
 #[command(after_help = "Examples:
   portcullis policy check --rulebook team.toml --user bob 'head -3 notes'
   portcullis policy check --rulebook team.toml --batch < lines.jsonl")]
@@ -220,7 +219,6 @@ pub(crate) struct PolicyCheck {
 
 /// Check a rulebook file and run the tests that it carries
 #[derive(Debug, Args)]
-#[command(name = "test")]
 pub(crate) struct PolicyTest {
     /// The rulebook
     pub(crate) file: PathBuf,
@@ -268,6 +266,19 @@ mod tests {
             parse(&["portcullis", "run", "--timeout", "3", "--", "ls", "-t", "--json"]),
             (vec![], vec!["ls".into(), "-t".into(), "--json".into()])
         );
+    }
+
+    #[test]
+    fn rulebooks_are_judged_by_and_tested() {
+        let parse = |arguments: &[&str]| Cli::try_parse_from(arguments).unwrap().command;
+        let check =
+            parse(&["portcullis", "policy", "check", "--user", "bob", "--role", "a", "--role", "b", "ls"]);
+        let Command::Policy(Policy::Check(check)) = check else { panic!("{check:?}") };
+        assert_eq!((check.user.as_str(), check.role.len(), check.line.len()), ("bob", 2, 1));
+        assert!(matches!(
+            parse(&["portcullis", "policy", "test", "team.toml"]),
+            Command::Policy(Policy::Test(_))
+        ));
     }
 
     #[test]

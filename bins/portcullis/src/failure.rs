@@ -12,6 +12,8 @@ use crate::terminal::{Colour, plain, plain_lines};
 pub(crate) const EXIT_FAILED: u8 = 125;
 /// The execution met its time limit (as with `timeout(1)`).
 pub(crate) const EXIT_TIMEOUT: u8 = 124;
+/// This program was used wrongly (clap's own code for it).
+const EXIT_USAGE: u8 = 2;
 /// The answer is no: refused by the rules, or a check that did not pass.
 pub(crate) const EXIT_NO: u8 = 1;
 
@@ -22,12 +24,18 @@ pub(crate) struct Failure {
     message: String,
     /// How to mend it, each in one sentence.
     hints: Vec<String>,
+    exit: u8,
 }
 
 impl Failure {
     /// Describes a failure.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hints: Vec::new() }
+        Self { message: message.into(), hints: Vec::new(), exit: EXIT_FAILED }
+    }
+
+    /// Describes a wrong use of this program.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { exit: EXIT_USAGE, ..Self::new(message) }
     }
 
     /// Adds how to mend it.
@@ -61,7 +69,7 @@ impl Failure {
     /// Prints it and returns the exit code that goes with it.
     pub(crate) fn report(&self, colour: Colour) -> ExitCode {
         eprint!("{}", self.draw(colour));
-        ExitCode::from(EXIT_FAILED)
+        ExitCode::from(self.exit)
     }
 }
 
@@ -112,6 +120,9 @@ fn hint_for(code: ProblemCode) -> Option<&'static str> {
         ProblemCode::ExecutionNotFound => "`portcullis list` shows your executions",
         ProblemCode::ExecutionIdTaken => "leave `--id` out, and the execution gets an id of its own",
         ProblemCode::RequestHost => "use the name or address that the service listens on",
+        ProblemCode::RouteUnknown | ProblemCode::RouteMethod => {
+            "this service does not offer that; is it older than this client?"
+        }
         ProblemCode::Internal | ProblemCode::StoreUnavailable => "the service's log says more",
         _ => return None,
     })

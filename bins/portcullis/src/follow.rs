@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::header::ACCEPT;
 use http::{HeaderName, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use portcullis_api::{EventKind, ExecutionView, OutputEncoding, OutputEvent};
 use portcullis_core::{ExecutionId, OutputStream};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::failure::Failure;
 use crate::http::{Answer, HttpError};
@@ -53,6 +54,7 @@ pub(crate) struct Follower<'a> {
     last_seq: u64,
     retry: Option<Duration>,
     lost_since: Option<Instant>,
+    try_again_at: Option<Instant>,
     pause: Duration,
 }
 
@@ -68,6 +70,7 @@ impl<'a> Follower<'a> {
             last_seq: 0,
             retry: None,
             lost_since: None,
+            try_again_at: None,
             pause: FIRST_PAUSE,
         }
     }
@@ -76,17 +79,26 @@ impl<'a> Follower<'a> {
     ///
     /// # Errors
     /// When the execution cannot be followed: unknown, not ours, or the service stayed away too long.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing; a connection that was being made is begun again.
     pub(crate) async fn next(&mut self) -> Result<Followed, Failure> {
         loop {
             if let Some(followed) = self.ready.pop_front() {
                 return Ok(followed);
             }
-            let step = match self.stream.take() {
-                None => self.connect().await,
-                Some((body, parser)) => self.receive(body, parser).await,
+            let step = match &mut self.stream {
+                Some(_) => self.receive().await,
+                None => {
+                    if let Some(at) = self.try_again_at {
+                        sleep_until(at).await;
+                    }
+                    self.connect().await
+                }
             };
             if let Err(error) = step {
-                self.bear(error).await?;
+                self.stream = None;
+                self.bear(error)?;
             }
         }
     }
@@ -100,27 +112,27 @@ impl<'a> Follower<'a> {
         }
         let response = client.open(&execution_path(self.id, "/events"), &headers).await?;
         let (head, body) = response.into_parts();
-        match head.status {
-            StatusCode::OK => {
-                self.stream = Some((body, Parser::default()));
-                Ok(())
-            }
-            // "Nothing follows": we have seen all of it but perhaps the end.
-            StatusCode::NO_CONTENT => {
-                let record = self.service.read(self.id).await?.value;
+        if head.status == StatusCode::OK {
+            self.stream = Some((body, Parser::default()));
+            return Ok(());
+        }
+        // 204: nothing follows, we have seen all but perhaps the end. 400 to a position that the service gave us:
+        // it died before it had stored the last output that it sent, and its record ends before our position.
+        let beyond = head.status == StatusCode::BAD_REQUEST && self.position.is_some();
+        if beyond || head.status == StatusCode::NO_CONTENT {
+            let record = self.service.read(self.id).await?.value;
+            if record.status.is_terminal() {
                 self.ready.push_back(Followed::End(Box::new(record)));
-                Ok(())
-            }
-            status => {
-                let body =
-                    timeout(SILENCE_LIMIT, client.collect(body)).await.unwrap_or(Ok(bytes::Bytes::new()))?;
-                Err(self.service.problem(&Answer { status, headers: head.headers, body }))
+                return Ok(());
             }
         }
+        let body = timeout(SILENCE_LIMIT, client.collect(body)).await.unwrap_or(Ok(Bytes::new()))?;
+        Err(self.service.problem(&Answer { status: head.status, headers: head.headers, body }))
     }
 
-    /// Takes the next bytes of the stream; keeps it for more, unless it has ended.
-    async fn receive(&mut self, mut body: Incoming, mut parser: Parser) -> Result<(), CallError> {
+    /// Takes the next bytes of the stream.
+    async fn receive(&mut self) -> Result<(), CallError> {
+        let Some((body, parser)) = &mut self.stream else { return Ok(()) };
         let client = self.service.client();
         let lost = |problem: &str| {
             CallError::Http(HttpError::Lost { url: client.base().to_string(), problem: problem.to_owned() })
@@ -148,7 +160,6 @@ impl<'a> Follower<'a> {
             self.position = id.or(self.position.take());
             self.pause = FIRST_PAUSE;
         }
-        self.stream = Some((body, parser));
         Ok(())
     }
 
@@ -177,8 +188,8 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
-    /// Waits before the next try, or gives up.
-    async fn bear(&mut self, error: CallError) -> Result<(), Failure> {
+    /// Plans the next try, or gives up.
+    fn bear(&mut self, error: CallError) -> Result<(), Failure> {
         let first = self.lost_since.is_none();
         let since = *self.lost_since.get_or_insert_with(Instant::now);
         if !error.is_passing() || since.elapsed() > PATIENCE {
@@ -187,11 +198,15 @@ impl<'a> Follower<'a> {
                 self.id
             )));
         }
-        if first {
+        // A connection that was merely cut is made again at once; a service that is away is given the time it asks.
+        let pause = if first {
             self.ready.push_back(Followed::Reconnecting(error.to_string()));
-        }
-        sleep(self.pause.max(self.retry.unwrap_or_default().min(LONGEST_PAUSE))).await;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            FIRST_PAUSE
+        } else {
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            self.pause.max(self.retry.unwrap_or_default().min(LONGEST_PAUSE))
+        };
+        self.try_again_at = Some(Instant::now() + pause);
         Ok(())
     }
 }

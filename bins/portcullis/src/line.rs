@@ -9,7 +9,7 @@ use crate::quote;
 /// When there is neither, or both, or a line in pieces.
 pub(crate) fn of(line: Vec<String>, words: Vec<String>) -> Result<String, Failure> {
     let usage = |message: &str| {
-        Failure::new(message)
+        Failure::usage(message)
             .hint("write the line as one argument, as in `'ls -la | grep txt'`, or its words after `--`, as in `-- ls -la`")
     };
     match (line.as_slice(), words.as_slice()) {

@@ -13,6 +13,7 @@ mod follow;
 mod http;
 mod line;
 mod printer;
+mod progress;
 mod quote;
 mod reading;
 mod rulebook;
@@ -53,8 +54,8 @@ async fn dispatch(cli: Cli, errors: Colour) -> Result<ExitCode, Failure> {
     let colour = Colour::decide(cli.common.no_color, &io::stdout());
     if let Command::Policy(policy) = cli.command {
         return match policy {
-            Policy::PolicyCheck(args) => rulebook::check(args, json),
-            Policy::PolicyTest(args) => rulebook::test(&args, json),
+            Policy::Check(args) => rulebook::check(args, json),
+            Policy::Test(args) => rulebook::test(&args, json),
         };
     }
     let wishes = Wishes::from_environment(cli.common.url, cli.common.token_file);

@@ -1,11 +1,13 @@
 //! Where output of executions and words of our own go.
 
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use portcullis_core::OutputStream;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use crate::terminal::{Colour, Escaper, plain_lines};
+use crate::terminal::{Colour, Escaper, plain, plain_lines};
 
 /// Writes the two streams of an execution to ours: raw, or made harmless where ours is a terminal.
 pub(crate) struct Printer {
@@ -60,22 +62,44 @@ impl Printer {
 }
 
 /// Says things of our own on standard error, marked as ours.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Voice {
     colour: Colour,
     quiet: bool,
+    terminal: bool,
+    /// Whether a progress line stands there and must go before anything else is written.
+    progress: Arc<AtomicBool>,
 }
+
+/// Goes to the beginning of the line and empties it. ECMA-48 §8.3.41, EL.
+const ERASE_LINE: &str = "\r\x1b[2K";
 
 impl Voice {
     /// Speaks, unless quiet was asked for.
     pub(crate) fn new(colour: Colour, quiet: bool) -> Self {
-        Self { colour, quiet }
+        Self { colour, quiet, terminal: io::stderr().is_terminal(), progress: Arc::default() }
     }
 
     /// Says one thing.
-    pub(crate) fn say(self, what: &str) {
+    pub(crate) fn say(&self, what: &str) {
         if !self.quiet {
+            self.erase_progress();
             eprintln!("{} {}", self.colour.paint("2", "portcullis:"), plain_lines(what));
+        }
+    }
+
+    /// Shows a line that the next one replaces; only a terminal is shown one.
+    pub(crate) fn show_progress(&self, what: &str) {
+        if !self.quiet && self.terminal {
+            self.progress.store(true, Ordering::Relaxed);
+            eprint!("{ERASE_LINE}{}", self.colour.paint("2", &plain(what)));
+        }
+    }
+
+    /// Takes that line away, if it stands there.
+    pub(crate) fn erase_progress(&self) {
+        if self.progress.swap(false, Ordering::Relaxed) {
+            eprint!("{ERASE_LINE}");
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::follow::{Followed, Follower};
 use crate::line;
 use crate::printer::{Printer, Voice};
+use crate::progress::Progress;
 use crate::service::{CallError, Read, Service};
 use crate::show::print_json;
 use crate::terminal::Colour;
@@ -50,7 +51,7 @@ pub(crate) async fn run(
     };
     let accepted = Arc::new(Notify::new());
     if !args.detach {
-        cancel_when_interrupted(service, &request, Arc::clone(&accepted), voice)?;
+        cancel_when_interrupted(service, &request, Arc::clone(&accepted), voice.clone())?;
     }
     let id = match submit(service, &request).await {
         Ok(accepted) => accepted.value.execution_id,
@@ -65,8 +66,8 @@ pub(crate) async fn run(
         return Ok(ExitCode::SUCCESS);
     }
     let mut printer = (!json).then(Printer::to_standard_streams);
-    match follow(service, &id, printer.as_mut(), voice).await? {
-        Seen::End(record) => conclude(service, &record, json, voice).await,
+    match follow(service, &id, printer.as_mut(), &voice).await? {
+        Seen::End(record) => conclude(service, &record, json, &voice).await,
         Seen::NobodyReads => {
             // As a local command would end by SIGPIPE. What it did so far stays recorded.
             service.cancel(&id).await.map_err(|error| service.failure(error)).ok();
@@ -84,8 +85,8 @@ pub(crate) async fn watch(
 ) -> Result<ExitCode, Failure> {
     let voice = Voice::new(colour, json);
     let mut printer = (!json).then(Printer::to_standard_streams);
-    match follow(service, id, printer.as_mut(), voice).await? {
-        Seen::End(record) => conclude(service, &record, json, voice).await,
+    match follow(service, id, printer.as_mut(), &voice).await? {
+        Seen::End(record) => conclude(service, &record, json, &voice).await,
         Seen::NobodyReads => Ok(ExitCode::from(EXIT_BROKEN_PIPE)),
     }
 }
@@ -152,15 +153,24 @@ async fn follow(
     service: &Service,
     id: &ExecutionId,
     mut printer: Option<&mut Printer>,
-    voice: Voice,
+    voice: &Voice,
 ) -> Result<Seen, Failure> {
     let mut follower = Follower::new(service, id);
+    let mut progress = Progress::new(voice.clone());
     loop {
-        let printed = match follower.next().await? {
-            Followed::Output(stream, bytes) => match &mut printer {
-                Some(printer) => printer.print(stream, &bytes).await,
-                None => Ok(()),
-            },
+        let followed = tokio::select! {
+            followed = follower.next() => followed,
+            () = progress.tick() => continue,
+        };
+        voice.erase_progress();
+        let printed = match followed? {
+            Followed::Output(stream, bytes) => {
+                progress.saw_output(&bytes);
+                match &mut printer {
+                    Some(printer) => printer.print(stream, &bytes).await,
+                    None => Ok(()),
+                }
+            }
             Followed::End(record) => {
                 if let Some(printer) = printer {
                     printer.finish().await.ok();
@@ -175,7 +185,10 @@ async fn follow(
                 voice.say("connected again");
                 Ok(())
             }
-            Followed::Status(_) => Ok(()),
+            Followed::Status(record) => {
+                progress.saw_status(&record);
+                Ok(())
+            }
         };
         match printed {
             Ok(()) => {}
@@ -190,7 +203,7 @@ async fn conclude(
     service: &Service,
     record: &ExecutionView,
     json: bool,
-    voice: Voice,
+    voice: &Voice,
 ) -> Result<ExitCode, Failure> {
     if json {
         // The event carries no output; the record does.

@@ -12,8 +12,10 @@ use crate::service::execution_path;
 
 /// How long an execution may wait for its turn and run, when it takes milliseconds by itself.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long the end of an execution may take that has been told to end: its grace period is in it.
+/// How long the end of an execution may take at its time limit of 1 s: its grace period is in it.
 const END_PATIENCE: Duration = Duration::from_secs(15);
+/// The same after a cancellation, which is answered when everything of the execution is gone.
+const CANCELLED_PATIENCE: Duration = Duration::from_secs(3);
 /// The members of a record that callers rely on.
 const MEMBERS: [&str; 7] = ["executionId", "status", "command", "output", "exitCode", "startTime", "endTime"];
 
@@ -196,7 +198,7 @@ async fn cancellation(probe: &Probe<'_>) -> Result<String, Trouble> {
     let path = execution_path(&id, "/cancel");
     let expected = "status 200 to a cancellation";
     probe.ask(Method::POST, &path, Some(json!({}))).await?.expect(&[200], expected)?;
-    let reply = probe.wait_while(&id, &["running"], END_PATIENCE).await?;
+    let reply = probe.wait_while(&id, &["running"], CANCELLED_PATIENCE).await?;
     if reply.text("status") != "cancelled" {
         return trouble(
             "status `cancelled`",

@@ -1,0 +1,147 @@
+//! The client as a process, and what came of it.
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+/// Longer than anything here takes, so that what hangs is seen to hang.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A client to be started in a home of its own.
+pub(crate) struct Client {
+    command: Command,
+    home: tempfile::TempDir,
+    stdin: Vec<u8>,
+}
+
+/// What a client left behind.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A client that runs.
+pub(crate) struct Running {
+    child: Child,
+    _home: tempfile::TempDir,
+}
+
+impl Client {
+    /// Prepares a client with these arguments and an empty environment.
+    pub(crate) fn new<I: IntoIterator>(arguments: I) -> Self
+    where
+        I::Item: AsRef<OsStr>,
+    {
+        let home = tempfile::tempdir().unwrap();
+        let mut command = program(env!("CARGO_BIN_EXE_portcullis"));
+        command.args(arguments).env_clear().env("HOME", home.path()).env("PORTCULLIS_DATA_DIR", home.path());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self { command, home, stdin: Vec::new() }
+    }
+
+    /// Points it at a service.
+    pub(crate) fn at(self, url: &str) -> Self {
+        self.env("PORTCULLIS_URL", url)
+    }
+
+    /// Sets a variable.
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Gives it something to read.
+    pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// Writes a file into its state directory.
+    pub(crate) fn file(self, name: &str, text: &str) -> Self {
+        std::fs::write(self.home.path().join(name), text).unwrap();
+        self
+    }
+
+    /// Runs it in its home.
+    pub(crate) fn here(mut self) -> Self {
+        self.command.current_dir(self.home.path());
+        self
+    }
+
+    /// Returns its home.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Starts it.
+    pub(crate) fn start(mut self) -> Running {
+        let mut child = self.command.spawn().unwrap();
+        let (mut stdin, bytes) = (child.stdin.take().unwrap(), self.stdin);
+        thread::spawn(move || stdin.write_all(&bytes));
+        Running { child, _home: self.home }
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn run(self) -> Ended {
+        self.start().wait()
+    }
+}
+
+impl Running {
+    /// Sends it a signal, as a terminal or an operator would.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = program("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Reads so many bytes of its standard output and leaves the rest unread for ever.
+    pub(crate) fn read_and_close_stdout(&mut self, bytes: usize) -> String {
+        let mut read = vec![0; bytes];
+        self.child.stdout.take().unwrap().read_exact(&mut read).unwrap();
+        String::from_utf8(read).unwrap()
+    }
+
+    /// Waits until its standard error holds this.
+    pub(crate) fn await_stderr(&mut self, wanted: &str) {
+        let stderr = self.child.stderr.as_mut().unwrap();
+        let mut seen = String::new();
+        let mut byte = [0];
+        while !seen.contains(wanted) {
+            assert_eq!(stderr.read(&mut byte).unwrap(), 1, "it ended after {seen:?}");
+            seen.push(char::from(byte[0]));
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(mut self) -> Ended {
+        let stdout = drain(self.child.stdout.take());
+        let stderr = drain(self.child.stderr.take());
+        let (ended, end) = mpsc::channel();
+        let id = self.child.id();
+        thread::spawn(move || ended.send(self.child.wait()));
+        let Ok(status) = end.recv_timeout(PATIENCE) else {
+            program("kill").arg("-KILL").arg(id.to_string()).status().unwrap();
+            panic!("it did not end; stderr: {}", stderr.join().unwrap());
+        };
+        Ended { code: status.unwrap().code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+    }
+}
+
+fn drain(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stream.map(|mut stream| stream.read_to_end(&mut bytes));
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "what is tested here is a process")]
+pub(crate) fn program(name: &str) -> Command {
+    Command::new(name)
+}

@@ -1,0 +1,10 @@
+//! The command-line client's promises, from outside: a process, and a service that does what each test says.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends where it cannot go on")]
+
+mod client;
+mod offline;
+mod peer;
+mod reading;
+mod run;
+mod verify;

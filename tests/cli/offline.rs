@@ -1,0 +1,59 @@
+//! `policy`: no service is asked.
+
+use serde_json::{Value, json};
+
+use crate::client::Client;
+
+#[test]
+fn a_line_is_judged_by_the_default_allowlist() {
+    let ended = Client::new(["policy", "check", "ls -la | grep x"]).run();
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stdout.starts_with("allowed"), "{}", ended.stdout);
+    let ended = Client::new(["policy", "check", "--json", "ls && rm -rf /"]).run();
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    let answer: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((&answer["verdict"], &answer["span"][0]), (&json!("deny"), &json!(6)), "{answer}");
+}
+
+#[test]
+fn a_batch_is_answered_line_by_line_in_order() {
+    let batch = concat!(
+        "{\"id\":1,\"user\":\"a\",\"command\":\"pwd\"}\n",
+        "\n",
+        "{\"id\":\"two\",\"user\":\"a\",\"command\":\"rm x\"}\n",
+        "{\"id\":3,\"user\":\"a\"}\n",
+        "not json\n",
+        "{\"command\":\"echo 'a\\nb'\"}",
+    );
+    let ended = Client::new(["policy", "check", "--batch"]).stdin(batch).run();
+    // A question that cannot be read is answered with a denial, and remembered.
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), ""));
+    let answers: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let short: Vec<_> =
+        answers.iter().map(|answer| (&answer["id"], answer["verdict"].as_str().unwrap())).collect();
+    let (one, two, three, none) = (json!(1), json!("two"), json!(3), Value::Null);
+    assert_eq!(
+        short,
+        [(&one, "allow"), (&two, "deny"), (&three, "deny"), (&none, "deny"), (&none, "allow")],
+        "{}",
+        ended.stdout
+    );
+    assert_eq!(answers[1]["span"], json!([0, 2]));
+    assert_eq!(answers[2]["code"], "batch/malformed");
+    for answer in &answers {
+        let members: Vec<_> = answer.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(members, ["code", "id", "message", "rule", "span", "suggestion", "verdict"]);
+    }
+}
+
+#[test]
+fn a_rulebook_that_is_wrong_is_refused_with_its_place() {
+    let client = Client::new(["policy", "test", "rules.toml"]);
+    let client = client.file("rules.toml", "version = 1\nnonsense = true\n").here();
+    let ended = client.run();
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stdout.contains("2:1") && ended.stdout.contains("nonsense"), "{}", ended.stdout);
+    let ended = Client::new(["policy", "check", "--rulebook", "absent.toml", "ls"]).here().run();
+    assert_eq!(ended.code, Some(125));
+    assert!(ended.stderr.contains("`absent.toml` cannot be read"), "{}", ended.stderr);
+}
