@@ -1,6 +1,6 @@
 //! How many rows a second the SQLite store makes safe, alone and in groups.
 //!
-//! `cargo bench -p portcullis-store` prints a table. The database lies in the directory for temporary files, or
+//! `cargo bench -p portcullis-store` prints a table; words after `--` choose its lines. The database lies in the directory for temporary files, or
 //! in the one that `PORTCULLIS_BENCH_DIRECTORY` names: what is measured is that disk. The first line is its
 //! floor: one block written and synced.
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails has nothing better to do than to say where")]
@@ -72,6 +72,9 @@ async fn operations(sqlite: Arc<SqliteStore>, at_once: usize) {
 
 /// Each task appends to an execution of its own.
 async fn outputs(at_once: usize, store: &Arc<dyn ExecutionStore>, name: &str, bytes: usize) {
+    if !is_wanted(name) {
+        return;
+    }
     let mut tasks = Vec::new();
     for _ in 0..at_once {
         let store = Arc::clone(store);
@@ -97,6 +100,9 @@ where
     F: Fn(Arc<dyn ExecutionStore>) -> R + Clone + Send + Sync + 'static,
     R: Future<Output = ()> + Send,
 {
+    if !is_wanted(name) {
+        return;
+    }
     let mut tasks = Vec::new();
     for _ in 0..at_once {
         let (store, work) = (Arc::clone(store), work.clone());
@@ -112,6 +118,12 @@ where
         }));
     }
     report(name, at_once, tasks).await;
+}
+
+/// Whether the arguments name this line, or none.
+fn is_wanted(name: &str) -> bool {
+    let mut words = std::env::args().skip(1).filter(|word| !word.starts_with('-')).peekable();
+    words.peek().is_none() || words.any(|word| name.contains(&word))
 }
 
 async fn report(name: &str, at_once: usize, tasks: Vec<tokio::task::JoinHandle<Vec<Duration>>>) {

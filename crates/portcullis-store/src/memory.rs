@@ -11,7 +11,7 @@ use portcullis_core::{
 use time::{OffsetDateTime, UtcOffset};
 
 use crate::cursor::Cursor;
-use crate::rules;
+use crate::rules::{self, Progress};
 
 /// Keeps executions for as long as it lives. No call waits for anything but another call's few steps.
 #[derive(Debug, Default)]
@@ -106,7 +106,8 @@ impl ExecutionStore for MemoryStore {
     async fn append(&self, id: &ExecutionId, chunks: Vec<OutputChunk>) -> Result<(), StoreError> {
         let mut state = self.lock();
         let entry = state.entry(id)?;
-        for chunk in rules::new_chunks(&entry.execution, chunks)? {
+        let stored = Progress { ended: entry.execution.ending.is_some(), last_seq: entry.execution.last_seq };
+        for chunk in rules::new_chunks(id, stored, chunks)? {
             entry.execution.last_seq = chunk.seq;
             entry.execution.output_bytes += chunk.bytes.len() as u64;
             entry.chunks.push(OutputChunk { at: chunk.at.to_offset(UtcOffset::UTC), ..chunk });

@@ -53,14 +53,21 @@ pub(crate) fn is_same(stored: &Execution, new: &NewExecution) -> bool {
     stored.owner == new.owner && stored.fingerprint == new.fingerprint
 }
 
+/// How far an execution's output has come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Progress {
+    pub(crate) ended: bool,
+    pub(crate) last_seq: u64,
+}
+
 /// Returns those chunks that are not stored yet; they continue the stored output without a gap.
 pub(crate) fn new_chunks(
-    stored: &Execution,
+    id: &ExecutionId,
+    stored: Progress,
     chunks: Vec<OutputChunk>,
 ) -> Result<Vec<OutputChunk>, StoreError> {
     let refuse = |problem: String| Err(StoreError::Refused { operation: "output", problem });
-    let id = &stored.id;
-    if stored.ending.is_some() {
+    if stored.ended {
         return refuse(format!("the execution `{id}` has ended"));
     }
     let mut last = stored.last_seq;

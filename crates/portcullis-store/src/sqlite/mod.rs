@@ -49,7 +49,7 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     /// Opens the database at a path, and makes it, with its directory, when there is none. Its files can be
-    /// read by their owner alone.
+    /// read by their owner alone. Takes as long as the disk takes, and after a crash as the log is long.
     ///
     /// # Errors
     /// See [`OpenError`]; an existing file is left as it was.
@@ -72,6 +72,14 @@ impl SqliteStore {
         let writer = Writer::start(Arc::clone(&path), writer, checkpointer).map_err(threads)?;
         let readers = Readers::start(path, readers).map_err(threads)?;
         Ok(Self { readers, writer, _database: database })
+    }
+
+    /// Writes a page that changes nothing, and syncs it: whether the store can be relied on, at this moment.
+    ///
+    /// # Errors
+    /// What a write would meet.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        self.writer.write("write a page as a trial", Durability::Synced, writes::probe).await
     }
 
     /// Returns how much was written since the store was opened.

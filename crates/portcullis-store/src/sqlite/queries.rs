@@ -52,7 +52,15 @@ pub(super) fn output(
 pub(super) fn list(connection: &Connection, query: &ListQuery) -> Result<ListPage, Trouble> {
     let cursor = query.cursor.as_deref().map(Cursor::decode).transpose()?;
     let size = rules::page_size(query.limit);
+    let (sql, values) = list_statement(query, cursor, size + 1);
+    let mut executions = executions(connection, &sql, params_from_iter(values))?;
+    let more = executions.len() > size;
+    executions.truncate(size);
+    let next = executions.last().filter(|_| more).map(|last| Cursor::behind(last).encode());
+    Ok(ListPage { executions, next })
+}
 
+fn list_statement(query: &ListQuery, cursor: Option<Cursor>, limit: usize) -> (String, Vec<Value>) {
     let mut sql = String::from(concat!("SELECT ", columns!(), " FROM executions WHERE true"));
     let mut values: Vec<Value> = Vec::new();
     if let Some(owner) = &query.owner {
@@ -81,13 +89,8 @@ pub(super) fn list(connection: &Connection, query: &ListQuery) -> Result<ListPag
         values.push(cursor.id.into());
     }
     sql += " ORDER BY accepted_at DESC, id DESC LIMIT ?";
-    values.push(to_integer(size as u64 + 1).into());
-
-    let mut executions = executions(connection, &sql, params_from_iter(values))?;
-    let more = executions.len() > size;
-    executions.truncate(size);
-    let next = executions.last().filter(|_| more).map(|last| Cursor::behind(last).encode());
-    Ok(ListPage { executions, next })
+    values.push(to_integer(limit as u64).into());
+    (sql, values)
 }
 
 pub(super) fn refusals(connection: &Connection, limit: usize) -> Result<Vec<Refusal>, Trouble> {
@@ -103,7 +106,7 @@ pub(super) fn undelivered(connection: &Connection, limit: usize) -> Result<Vec<E
     let sql = concat!(
         "SELECT ",
         columns!(),
-        " FROM executions WHERE delivery = 'undelivered' ORDER BY ended_at, id LIMIT ?"
+        " FROM executions WHERE delivery = 'undelivered' AND ended_at IS NOT NULL ORDER BY ended_at, id LIMIT ?"
     );
     Ok(executions(connection, sql, [to_integer(limit as u64)])?)
 }
@@ -115,4 +118,71 @@ fn executions(
 ) -> rusqlite::Result<Vec<Execution>> {
     let mut statement = connection.prepare_cached(sql)?;
     statement.query_map(parameters, |row| stored(row).map(|stored| stored.execution))?.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_core::Status;
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::sqlite::schema;
+
+    /// Returns how SQLite goes about a statement, without looking at any data.
+    fn plan(sql: &str, values: Vec<Value>) -> String {
+        let mut connection = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut connection, schema::MIGRATIONS).unwrap();
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let steps = statement.query_map(params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
+        steps.map(Result::unwrap).collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn every_list_follows_an_index_from_its_newest_record_without_sorting() {
+        let cursor = Cursor { accepted_at: 5, id: "a".into() };
+        let all = ListQuery {
+            status: Some(Status::Lost),
+            accepted_from: Some(datetime!(2026-01-01 0:00 UTC)),
+            accepted_before: Some(datetime!(2026-02-01 0:00 UTC)),
+            program: Some("ls".into()),
+            ..ListQuery::default()
+        };
+        let owned = ListQuery { owner: Some("u-1".into()), ..ListQuery::default() };
+        for (query, cursor, wanted) in [
+            (ListQuery::default(), None, "SCAN executions USING INDEX executions_by_acceptance"),
+            (
+                ListQuery::default(),
+                Some(cursor.clone()),
+                "SEARCH executions USING INDEX executions_by_acceptance",
+            ),
+            (all.clone(), Some(cursor.clone()), "SEARCH executions USING INDEX executions_by_acceptance"),
+            (owned.clone(), None, "SEARCH executions USING INDEX executions_by_owner (owner=?)"),
+            (
+                owned.clone(),
+                Some(cursor.clone()),
+                "SEARCH executions USING INDEX executions_by_owner (owner=? AND",
+            ),
+            (
+                ListQuery { owner: owned.owner, ..all },
+                Some(cursor),
+                "executions_by_owner (owner=? AND accepted_at>?",
+            ),
+        ] {
+            let (sql, values) = list_statement(&query, cursor, 10);
+            let plan = plan(&sql, values);
+            assert!(plan.contains(wanted) && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
+        }
+    }
+
+    #[test]
+    fn what_waits_is_found_without_looking_at_what_is_settled() {
+        for condition in ["IS NULL", "IS NOT NULL"] {
+            let sql = format!(
+                "SELECT n FROM executions WHERE delivery = 'undelivered' AND ended_at {condition}
+                 ORDER BY ended_at, id LIMIT 1"
+            );
+            let plan = plan(&sql, Vec::new());
+            assert!(plan.contains("executions_unsettled") && !plan.contains("TEMP B-TREE"), "{plan}");
+        }
+    }
 }

@@ -106,7 +106,8 @@ fn time(nanoseconds: i64) -> OffsetDateTime {
         .expect("64 bits of nanoseconds lie within the years that the type holds")
 }
 
-fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+/// Reads a count.
+pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let value = row.get::<_, i64>(column)?;
     u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
 }

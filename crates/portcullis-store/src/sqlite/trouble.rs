@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use portcullis_core::StoreError;
+use rusqlite::ErrorCode;
 
 /// An answer to the caller, or trouble with the medium.
 #[derive(Debug)]
@@ -41,6 +42,21 @@ impl Failed {
 
     pub(super) fn to(&self, operation: &'static str) -> StoreError {
         StoreError::Unavailable { operation, source: Box::new(self.clone()) }
+    }
+
+    /// See [`is_of_one_write`].
+    pub(super) fn is_of_one_write(&self) -> bool {
+        is_of_one_write(&self.source)
+    }
+}
+
+/// Whether an error comes from what was to be written, and says nothing about the medium.
+pub(super) fn is_of_one_write(error: &rusqlite::Error) -> bool {
+    match error.sqlite_error_code() {
+        Some(code) => {
+            matches!(code, ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig)
+        }
+        None => true,
     }
 }
 

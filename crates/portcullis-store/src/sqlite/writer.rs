@@ -5,23 +5,23 @@
 use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use portcullis_core::StoreError;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::checkpoint::Checkpointer;
-use super::trouble::{Failed, ThreadGone, Trouble};
+use super::trouble::{Failed, ThreadGone, Trouble, is_of_one_write};
 
 /// Writes of one group; more wait for the next.
 const GROUP_LIMIT: usize = 256;
 /// How long output that only the operating system has may wait for a sync.
 const UNSYNCED_LIMIT: Duration = Duration::from_secs(1);
-/// Pages of the log from which on it is copied into the database, beside the writer: 8 MiB.
+/// After how many pages of the log it is copied into the database, beside the writer: 8 MiB.
 const CHECKPOINT_PAGES: u32 = 2_048;
 /// Pages of the log at which the writer itself ends the copying, so that the log begins anew: 32 MiB.
 const LOG_LIMIT_PAGES: u32 = 8_192;
@@ -46,6 +46,10 @@ pub struct WriteCounts {
     pub synced_groups: u64,
     /// Groups that failed as a whole, each write of which was told so.
     pub failed_groups: u64,
+    /// Whether the last group failed. A later one that does not ends this; see [`SqliteStore::probe`].
+    ///
+    /// [`SqliteStore::probe`]: crate::SqliteStore::probe
+    pub failing: bool,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +58,7 @@ struct Counters {
     groups: AtomicU64,
     synced_groups: AtomicU64,
     failed_groups: AtomicU64,
+    failing: AtomicBool,
 }
 
 /// The way to the writing thread. Dropped, it waits until everything handed to it is committed.
@@ -81,7 +86,7 @@ impl Writer {
             checkpointer,
             durability: Durability::Synced,
             unsynced_since: None,
-            failing: false,
+            checkpoint_at: CHECKPOINT_PAGES,
             counters: Arc::clone(&counters),
         };
         let thread = thread::Builder::new().name("store-writer".into()).spawn(move || thread.run())?;
@@ -115,6 +120,7 @@ impl Writer {
             groups: read(&self.counters.groups),
             synced_groups: read(&self.counters.synced_groups),
             failed_groups: read(&self.counters.failed_groups),
+            failing: self.counters.failing.load(Ordering::Relaxed),
         }
     }
 }
@@ -199,7 +205,8 @@ struct Thread {
     durability: Durability,
     /// When the oldest commit was made that no sync has followed.
     unsynced_since: Option<Instant>,
-    failing: bool,
+    /// How long the log is when the next checkpoint is due.
+    checkpoint_at: u32,
     counters: Arc<Counters>,
 }
 
@@ -248,13 +255,16 @@ impl Thread {
                     }
                     Some(_) => self.unsynced_since = self.unsynced_since.or_else(|| Some(Instant::now())),
                 }
-                if std::mem::take(&mut self.failing) {
+                if counters.failing.swap(false, Ordering::Relaxed) {
                     tracing::info!(path = %self.path.display(), "the store writes again");
                 }
             }
+            Err(failed) if failed.is_of_one_write() => {
+                tracing::error!(error = failed as &dyn std::error::Error, "a write failed and was undone");
+            }
             Err(failed) => {
                 counters.failed_groups.fetch_add(1, Ordering::Relaxed);
-                if !std::mem::replace(&mut self.failing, true) {
+                if !counters.failing.swap(true, Ordering::Relaxed) {
                     tracing::error!(
                         error = failed as &dyn std::error::Error,
                         writes = group.len(),
@@ -309,7 +319,7 @@ impl Thread {
         }
         self.statement("SAVEPOINT one")?;
         if let Err(source) = job.run(&self.connection) {
-            if !is_its_own(&source) || self.connection.is_autocommit() {
+            if !is_of_one_write(&source) || self.connection.is_autocommit() {
                 return Err(source);
             }
             self.statement("ROLLBACK TO one")?;
@@ -326,27 +336,23 @@ impl Thread {
 
     /// Sees to syncing what waits for it and to the length of the log, after the answers are given.
     fn tend(&mut self) {
-        let pages = COMMITTED_PAGES.take().unwrap_or(0);
+        let pages = COMMITTED_PAGES.take();
+        if pages.is_some_and(|pages| pages < self.checkpoint_at.saturating_sub(CHECKPOINT_PAGES)) {
+            self.checkpoint_at = CHECKPOINT_PAGES; // The log has begun anew.
+        }
+        let pages = pages.unwrap_or(0);
         let overdue = self.unsynced_since.is_some_and(|since| since.elapsed() >= UNSYNCED_LIMIT);
-        if overdue || pages >= CHECKPOINT_PAGES {
+        if overdue || pages >= self.checkpoint_at {
             // A checkpoint begins with a sync of the log.
             self.unsynced_since = None;
-            self.checkpointer.ask();
+            self.checkpoint_at = pages.max(self.checkpoint_at - CHECKPOINT_PAGES) + CHECKPOINT_PAGES;
+            if pages < LOG_LIMIT_PAGES {
+                self.checkpointer.ask();
+            } else {
+                // Most is copied by now. With all of it copied, and no writer but this thread, the next
+                // commit begins the log anew.
+                super::checkpoint::run(&self.connection, &self.path);
+            }
         }
-        if pages >= LOG_LIMIT_PAGES {
-            // Most is copied by now. With all of it copied, and no writer but this thread, the next commit
-            // begins the log anew.
-            super::checkpoint::run(&self.connection, &self.path);
-        }
-    }
-}
-
-/// Whether an error comes from the write itself and says nothing about the medium.
-fn is_its_own(error: &rusqlite::Error) -> bool {
-    match error.sqlite_error_code() {
-        Some(code) => {
-            matches!(code, ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig)
-        }
-        None => true,
     }
 }

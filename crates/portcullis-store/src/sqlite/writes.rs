@@ -3,15 +3,15 @@
 
 use portcullis_core::{
     Acceptance, Claim, Confinement, Delivery, Ending, Execution, ExecutionId, Finish, NewExecution,
-    OutputChunk, Recovery, Refusal, Status,
+    OutputChunk, Recovery, Refusal, Status, StoreError,
 };
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use time::{OffsetDateTime, UtcOffset};
 
 use super::queries::{find, known};
-use super::rows::{Stored, columns, stored, to_integer, to_json};
+use super::rows::{self, Stored, columns, stored, to_integer, to_json};
 use super::trouble::Trouble;
-use crate::rules;
+use crate::rules::{self, Progress};
 
 /// Executions that one step of an expiry removes; what else waits to be written comes between the steps.
 const EXPIRE_ROWS: usize = 64;
@@ -75,22 +75,29 @@ pub(super) fn append(
     id: &ExecutionId,
     chunks: Vec<OutputChunk>,
 ) -> Result<(), Trouble> {
-    let Stored { n, mut execution } = known(connection, id)?;
-    let chunks = rules::new_chunks(&execution, chunks)?;
-    if chunks.is_empty() {
-        return Ok(());
-    }
+    // Only what is needed: this is the call that is made most often.
+    let found = connection
+        .prepare_cached(
+            "SELECT n, ended_at IS NOT NULL, last_seq, output_bytes FROM executions WHERE id = ?",
+        )?
+        .query_row([id.as_str()], |row| {
+            let stored = Progress { ended: row.get(1)?, last_seq: rows::count(row, 2)? };
+            Ok((row.get::<_, i64>(0)?, stored, rows::count(row, 3)?))
+        })
+        .optional()?;
+    let (n, stored, mut output_bytes) = found.ok_or_else(|| StoreError::Unknown(id.clone()))?;
+    let chunks = rules::new_chunks(id, stored, chunks)?;
+    let Some(last) = chunks.last() else { return Ok(()) };
     let mut insert = connection
         .prepare_cached("INSERT INTO chunks (execution, seq, stream, at, bytes) VALUES (?, ?, ?, ?, ?)")?;
     for chunk in &chunks {
         let at = rules::nanoseconds("output", chunk.at)?;
         insert.execute(params![n, to_integer(chunk.seq), chunk.stream.as_str(), at, chunk.bytes])?;
-        execution.last_seq = chunk.seq;
-        execution.output_bytes += chunk.bytes.len() as u64;
+        output_bytes += chunk.bytes.len() as u64;
     }
     connection
         .prepare_cached("UPDATE executions SET last_seq = ?, output_bytes = ? WHERE n = ?")?
-        .execute(params![to_integer(execution.last_seq), to_integer(execution.output_bytes), n])?;
+        .execute(params![to_integer(last.seq), to_integer(output_bytes), n])?;
     Ok(())
 }
 
@@ -127,7 +134,8 @@ pub(super) fn recover(connection: &Connection, at: OffsetDateTime) -> Result<Rec
         .prepare(concat!(
             "SELECT ",
             columns!(),
-            " FROM executions WHERE ended_at IS NULL ORDER BY accepted_at, id"
+            " FROM executions WHERE delivery = 'undelivered' AND ended_at IS NULL
+             ORDER BY accepted_at, id"
         ))?
         .query_map([], stored)?
         .collect::<rusqlite::Result<_>>()?;
@@ -196,6 +204,12 @@ pub(super) fn expire(connection: &Connection, ended_before: OffsetDateTime) -> R
     Ok(Expired { executions: executions as u64, more })
 }
 
+/// Writes the schema version that is there already, which SQLite does not look at before it writes.
+pub(super) fn probe(connection: &Connection) -> Result<(), Trouble> {
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    Ok(connection.pragma_update(None, "user_version", version)?)
+}
+
 /// Writes an ending. The caller has seen, in the same transaction, that there is none.
 fn end(connection: &Connection, found: Stored, ending: Ending) -> Result<Execution, Trouble> {
     let Stored { n, mut execution } = found;
@@ -203,7 +217,7 @@ fn end(connection: &Connection, found: Stored, ending: Ending) -> Result<Executi
     let updated = connection
         .prepare_cached(
             "UPDATE executions SET status = ?, reason = ?, exit_code = ?, signal = ?, ended_at = ?, usage = ?,
-                 truncated = ?, message = ?, delivery = 'undelivered'
+                 truncated = ?, message = ?
              WHERE n = ? AND ended_at IS NULL",
         )?
         .execute(params![

@@ -149,6 +149,23 @@ async fn each_commit_in_turn_may_fail_and_the_record_stays_whole() {
 }
 
 #[tokio::test]
+async fn a_database_that_another_program_writes_to_is_unavailable_until_it_is_free() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let other = rusqlite::Connection::open(super::path(&directory)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = store.accept(new("a")).await.unwrap_err();
+    assert!(chain(&error).contains("database is locked"), "{}", chain(&error));
+    assert!(store.write_counts().failing && store.probe().await.is_err());
+    assert!(store.read(&id("a")).await.unwrap().is_none(), "reading goes on");
+    other.execute_batch("ROLLBACK").unwrap();
+    store.probe().await.unwrap();
+    let counts = store.write_counts();
+    assert_eq!((counts.failing, counts.failed_groups, counts.synced_groups), (false, 2, 1));
+    accept(&store, new("a")).await;
+}
+
+#[tokio::test]
 async fn a_write_that_fails_by_itself_is_undone_alone() {
     let directory = tempfile::tempdir().unwrap();
     let store = Arc::new(open(&directory));
@@ -174,6 +191,7 @@ async fn a_write_that_fails_by_itself_is_undone_alone() {
     let error = failing.await.unwrap().unwrap_err();
     assert!(chain(&error).contains("NOT NULL"), "{}", chain(&error));
     neighbour.await.unwrap().unwrap();
+    assert_eq!((store.write_counts().failed_groups, store.write_counts().failing), (0, false));
     assert!(store.read(&id("a")).await.unwrap().is_some());
     assert!(store.refusals(9).await.unwrap().is_empty());
 }

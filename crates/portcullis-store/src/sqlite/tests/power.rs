@@ -76,6 +76,21 @@ async fn a_log_that_lost_its_end_holds_all_that_was_acknowledged_before_the_cut(
 }
 
 #[tokio::test]
+async fn a_first_start_that_was_cut_short_anywhere_is_taken_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let database = fs::read(path(&directory)).unwrap();
+    let log = fs::read(log_path(&path(&directory))).unwrap();
+    let end = written(&log).0;
+    assert!(end > 10_000, "the schema is in the log");
+    for step in 0..=20 {
+        let (found, _kept) = after_the_loss(&database, &log[..end * step / 20]);
+        accept(&found, new("a")).await;
+    }
+    drop(store);
+}
+
+#[tokio::test]
 async fn a_log_with_rubbish_behind_its_end_is_read_up_to_there() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory);

@@ -36,12 +36,12 @@ CREATE TABLE executions (
     usage        TEXT,
     truncated    INTEGER,
     message      TEXT,
-    delivery     TEXT CHECK (delivery IN ('undelivered', 'delivered', 'given_up')),
-    CHECK ((ended_at IS NULL) = (status IN ('scheduled', 'running'))),
-    CHECK ((ended_at IS NULL) = (delivery IS NULL))
+    delivery     TEXT    NOT NULL DEFAULT 'undelivered'
+                         CHECK (delivery IN ('undelivered', 'delivered', 'given_up')),
+    CHECK ((ended_at IS NULL) = (status IN ('scheduled', 'running')))
 ) STRICT;
 INSERT INTO "executions" VALUES(1,'done','u-1','ann','echo done | cat',X'0707070707070707070707070707070707070707070707070707070707070707','["echo","cat"]','["text tools"]','{"wall_time":{"secs":60,"nanos":1},"cpu_time":{"secs":60,"nanos":0},"memory_bytes":18446744073709551615,"processes":64,"open_files":256,"file_size_bytes":67108864,"disk_bytes":268435456,"output_bytes":8388608,"grace_period":{"secs":2,"nanos":0}}',1772366400123456789,1772366401123456789,'{"level":"namespaces","landlock_abi":7,"cgroup":"v2","weaker":["memory is limited for each process alone"]}','completed',2,4,'exit',0,NULL,1772366402123456789,'{"cpu_time":{"secs":1,"nanos":234567891},"peak_memory_bytes":1099511627776,"wall_time":{"secs":0,"nanos":3000000}}',0,NULL,'undelivered');
-INSERT INTO "executions" VALUES(2,'waiting','u-1','ann','echo waiting | cat',X'0707070707070707070707070707070707070707070707070707070707070707','["echo","cat"]','["text tools"]','{"wall_time":{"secs":60,"nanos":1},"cpu_time":{"secs":60,"nanos":0},"memory_bytes":18446744073709551615,"processes":64,"open_files":256,"file_size_bytes":67108864,"disk_bytes":268435456,"output_bytes":8388608,"grace_period":{"secs":2,"nanos":0}}',1772366400123456789,NULL,NULL,'scheduled',0,0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "executions" VALUES(2,'waiting','u-1','ann','echo waiting | cat',X'0707070707070707070707070707070707070707070707070707070707070707','["echo","cat"]','["text tools"]','{"wall_time":{"secs":60,"nanos":1},"cpu_time":{"secs":60,"nanos":0},"memory_bytes":18446744073709551615,"processes":64,"open_files":256,"file_size_bytes":67108864,"disk_bytes":268435456,"output_bytes":8388608,"grace_period":{"secs":2,"nanos":0}}',1772366400123456789,NULL,NULL,'scheduled',0,0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'undelivered');
 CREATE TABLE refusals (
     n              INTEGER PRIMARY KEY,
     at             INTEGER NOT NULL,
@@ -55,7 +55,6 @@ INSERT INTO "refusals" VALUES(1,1772366403123456789,'u-1','ann','chosen','cat /e
 CREATE INDEX executions_by_acceptance ON executions (accepted_at, id);
 CREATE INDEX executions_by_owner ON executions (owner, accepted_at, id);
 CREATE INDEX executions_by_end ON executions (ended_at) WHERE ended_at IS NOT NULL;
-CREATE INDEX executions_open ON executions (accepted_at, id) WHERE ended_at IS NULL;
-CREATE INDEX executions_undelivered ON executions (ended_at, id) WHERE delivery = 'undelivered';
+CREATE INDEX executions_unsettled ON executions (ended_at, id) WHERE delivery = 'undelivered';
 CREATE INDEX refusals_by_time ON refusals (at);
 COMMIT;
