@@ -1,2 +1,104 @@
-//! Placeholder.
-fn main() {}
+//! The Portcullis command execution service.
+#![forbid(unsafe_code)]
+
+use std::error::Error;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use portcullis_sandbox::{LauncherProcess, Sandbox, enter_if_launcher, start_launcher};
+use portcullis_server::compose::{ComposeError, compose, make_data_dir, write_url};
+use portcullis_server::config::{Config, Effective, Flags, Sources};
+use portcullis_server::life::{Signals, serve_until_told};
+use portcullis_server::{logging, report};
+use tokio::net::TcpListener;
+
+/// `EX_CONFIG` of sysexits.h.
+const BAD_CONFIGURATION: u8 = 78;
+
+/// Runs permitted command lines under kernel confinement, and answers over HTTP.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis-server", version)]
+struct Arguments {
+    /// Configuration file (TOML); also PORTCULLIS_CONFIG
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Address and port to listen at; also PORTCULLIS_LISTEN
+    #[arg(long, value_name = "ADDRESS:PORT", global = true)]
+    listen: Option<String>,
+    /// Directory of the records, the token and the cells; also PORTCULLIS_DATA_DIR
+    #[arg(long, value_name = "DIRECTORY", global = true)]
+    data_dir: Option<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Looks at the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum ConfigCommand {
+    /// Prints every setting with its value and where that came from; exits with 78 when one is wrong
+    Check,
+}
+
+fn main() -> ExitCode {
+    enter_if_launcher();
+    let arguments = Arguments::parse();
+    let Arguments { config, listen, data_dir, command } = arguments;
+    let sources = Sources {
+        flags: Flags { config, listen, data_dir },
+        environment: std::env::vars_os().collect(),
+        root: std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0),
+    };
+    let effective = match Config::load(sources) {
+        Ok(effective) => effective,
+        Err(error) => {
+            eprintln!("portcullis-server: {error}");
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    match command {
+        Some(Command::Config(ConfigCommand::Check)) => {
+            print!("{}", report::settings(&effective));
+            ExitCode::SUCCESS
+        }
+        None => match run(effective) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("portcullis-server: {}", report::chain(&*error));
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+/// Starts the launcher while there is one thread, and then everything else.
+fn run(effective: Effective) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let config = effective.config;
+    logging::start(&config.log_filter, config.log_format);
+    make_data_dir(&config.data_dir)?;
+    let launcher = start_launcher(&config.sandbox)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(live(config, launcher))
+}
+
+async fn live(config: Config, launcher: LauncherProcess) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let mut signals = Signals::listen()?;
+    let sandbox = Arc::new(Sandbox::connect(launcher).await?);
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|error| ComposeError::room("listen")(format!("`{}`: {error}", config.listen).into()))?;
+    let composed = compose(&config, sandbox.clone()).await?;
+    let url = write_url(&config.data_dir, listener.local_addr()?)?;
+    report::started(&config, &url, sandbox.confinement());
+    serve_until_told(composed, listener, config.drain_time, &mut signals).await;
+    tracing::info!("ended");
+    Ok(())
+}

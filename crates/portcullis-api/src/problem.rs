@@ -201,6 +201,8 @@ problem_codes! {
     RequestTooLarge = "request/too-large", 413, "Body too large";
     /// The request's target is longer than the service accepts.
     RequestTargetTooLong = "request/target-too-long", 414, "Target too long";
+    /// The request's head has more bytes, or more fields, than the service accepts.
+    RequestHeadTooLarge = "request/head-too-large", 431, "Request head too large";
     /// The body must be `application/json`, not compressed.
     RequestMediaType = "request/media-type", 415, "Media type not supported";
     /// This user has too many executions waiting; try again after `Retry-After`.

@@ -1,0 +1,163 @@
+//! Puts the rooms together, as the configuration says.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use portcullis_api::URL_FILE;
+use portcullis_core::{Authenticator, ExecutionStore, Launcher, Notifier};
+use portcullis_engine::{Engine, Parts};
+use portcullis_identity::{AuthServiceAuthenticator, LocalTokenAuthenticator};
+use portcullis_notify::{Silent, SocketServiceNotifier};
+use portcullis_policy::RulebookPolicy;
+use portcullis_store::{MemoryStore, SqliteStore};
+
+use crate::config::{Config, StoreKind};
+use crate::http::Service;
+
+/// Name of the database in the data directory.
+const DATABASE_FILE: &str = "portcullis.db";
+
+/// Why the service could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum ComposeError {
+    /// The file system refused.
+    #[error("could not {operation} `{}`", .path.display())]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What it answered.
+        source: io::Error,
+    },
+    /// A room could not do its part; the text is its own.
+    #[error("could not {operation}")]
+    Room {
+        /// What was tried.
+        operation: &'static str,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl ComposeError {
+    /// Says which room could not do what.
+    pub fn room(operation: &'static str) -> impl Fn(Box<dyn std::error::Error + Send + Sync>) -> Self {
+        move |source| Self::Room { operation, source }
+    }
+}
+
+/// The service, put together and at work, but not listening yet.
+pub struct Composed {
+    /// What runs executions.
+    pub engine: Arc<Engine>,
+    /// What answers requests.
+    pub service: Arc<Service>,
+}
+
+/// Makes the data directory, readable by its owner alone, when there is none.
+///
+/// # Errors
+/// When it cannot be made, or is no directory.
+pub fn make_data_dir(path: &Path) -> Result<(), ComposeError> {
+    let failed =
+        |source| ComposeError::File { operation: "make the data directory", path: path.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)
+}
+
+/// Puts the service together around a launcher, and takes up what an earlier life of it left open.
+///
+/// # Errors
+/// See [`ComposeError`].
+pub async fn compose(config: &Config, launcher: Arc<dyn Launcher>) -> Result<Composed, ComposeError> {
+    let store: Arc<dyn ExecutionStore> = match config.store {
+        StoreKind::Memory => Arc::new(MemoryStore::new()),
+        StoreKind::Sqlite => {
+            let path = config.data_dir.join(DATABASE_FILE);
+            let store = SqliteStore::open(&path).map_err(Into::into);
+            Arc::new(store.map_err(ComposeError::room("open the database"))?)
+        }
+    };
+    let authenticator: Arc<dyn Authenticator> = match &config.auth_service {
+        Some(auth_service) => {
+            let authenticator = AuthServiceAuthenticator::new(auth_service.clone()).map_err(Into::into);
+            Arc::new(authenticator.map_err(ComposeError::room("use the Auth Service"))?)
+        }
+        None => {
+            let authenticator =
+                LocalTokenAuthenticator::open_or_create(&config.token_file).map_err(Into::into);
+            Arc::new(authenticator.map_err(ComposeError::room("use the local token"))?)
+        }
+    };
+    let notifier: Arc<dyn Notifier> = match &config.socket_service {
+        Some(socket_service) => {
+            let notifier = SocketServiceNotifier::new(socket_service.clone()).map_err(Into::into);
+            Arc::new(notifier.map_err(ComposeError::room("use the Socket Service"))?)
+        }
+        None => Arc::new(Silent),
+    };
+    let policy = Arc::new(RulebookPolicy::new(config.rulebook.clone(), config.limits.clone()));
+    let parts = Parts { policy, launcher, store, notifier };
+    let engine = Engine::start(parts, config.engine.clone()).await.map_err(Into::into);
+    let engine = engine.map_err(ComposeError::room("take up what the last run left open"))?;
+    let service = Service::new(engine.clone(), authenticator, config.http.clone());
+    Ok(Composed { engine, service })
+}
+
+/// Writes where the service is to be found, for clients on this machine; returns what was written.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_url(data_dir: &Path, listening: SocketAddr) -> Result<String, ComposeError> {
+    let path = data_dir.join(URL_FILE);
+    let failed = |source| ComposeError::File { operation: "write", path: path.clone(), source };
+    let mut reachable = listening;
+    if listening.ip().is_unspecified() {
+        let loopback = if listening.is_ipv4() { "127.0.0.1" } else { "::1" };
+        reachable.set_ip(loopback.parse().map_err(io::Error::other).map_err(failed)?);
+    }
+    let url = format!("http://{reachable}");
+    // Written beside and moved: a client never reads half of it.
+    let beside = data_dir.join(format!(".{URL_FILE}.{}", std::process::id()));
+    fs::write(&beside, format!("{url}\n")).map_err(failed)?;
+    fs::set_permissions(&beside, fs::Permissions::from_mode(0o644)).map_err(failed)?;
+    fs::rename(&beside, &path).map_err(failed)?;
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_is_one_that_a_client_on_this_machine_can_reach() {
+        let directory = tempfile::tempdir().unwrap();
+        for (listening, wanted) in [
+            ("127.0.0.1:5000", "http://127.0.0.1:5000"),
+            ("0.0.0.0:80", "http://127.0.0.1:80"),
+            ("[::]:80", "http://[::1]:80"),
+            ("192.0.2.1:5000", "http://192.0.2.1:5000"),
+        ] {
+            assert_eq!(write_url(directory.path(), listening.parse().unwrap()).unwrap(), wanted);
+            let written = fs::read_to_string(directory.path().join(URL_FILE)).unwrap();
+            assert_eq!(written, format!("{wanted}\n"));
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_data_directory_is_its_owners_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a/b");
+        make_data_dir(&path).unwrap();
+        make_data_dir(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        fs::write(path.join("file"), "").unwrap();
+        let error = make_data_dir(&path.join("file")).unwrap_err().to_string();
+        assert!(error.starts_with("could not make the data directory"), "{error}");
+    }
+}

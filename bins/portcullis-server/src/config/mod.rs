@@ -1,0 +1,105 @@
+//! What the service is told, from defaults, a file, the environment and flags, each beating the one before.
+//!
+//! A setting has one name: `memory_limit_bytes` in the file is `PORTCULLIS_MEMORY_LIMIT_BYTES` in the environment.
+//! Four have the names of the mission there, and `port` is `PORT`. `settings` is the one table of them;
+//! `sources` gathers what was said, and where. Everything that is wrong is reported at once.
+
+mod settings;
+mod sources;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use portcullis_core::Limits;
+use portcullis_identity::AuthConfig;
+use portcullis_notify::SocketConfig;
+use portcullis_policy::Rulebook;
+
+pub use settings::{SETTINGS, Setting};
+pub use sources::{Flags, Origin, Sources};
+
+use crate::http::HttpConfig;
+use crate::logging::LogFormat;
+
+/// Everything the service is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Where it keeps its state.
+    pub data_dir: PathBuf,
+    /// Where executions are recorded.
+    pub store: StoreKind,
+    /// The rules.
+    pub rulebook: Rulebook,
+    /// What no execution goes beyond.
+    pub limits: Limits,
+    /// How executions are confined.
+    pub sandbox: portcullis_sandbox::Config,
+    /// How executions are queued and their output gathered.
+    pub engine: portcullis_engine::Config,
+    /// The Auth Service; without one, the local token counts.
+    pub auth_service: Option<AuthConfig>,
+    /// Where the local token is kept.
+    pub token_file: PathBuf,
+    /// The Socket Service; without one, nobody is told.
+    pub socket_service: Option<SocketConfig>,
+    /// What the HTTP side holds its peers to.
+    pub http: HttpConfig,
+    /// How long queued and running executions may go on when the service is to end.
+    pub drain_time: Duration,
+    /// Which events are logged: directives of `tracing-subscriber`.
+    pub log_filter: String,
+    /// How they are written.
+    pub log_format: LogFormat,
+}
+
+/// Where executions are recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    /// In a database in the data directory.
+    Sqlite,
+    /// In memory: gone when the service ends.
+    Memory,
+}
+
+/// A configuration with the history of each of its values.
+#[derive(Debug, Clone)]
+pub struct Effective {
+    /// The configuration.
+    pub config: Config,
+    /// Each setting's value as text, in the table's order, and where it came from.
+    pub values: Vec<(&'static Setting, String, Origin)>,
+}
+
+/// What is wrong with a configuration: all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Each names the setting, where it was set, and what is accepted.
+    pub problems: Vec<String>,
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let several = if self.problems.len() == 1 { "" } else { "s" };
+        write!(f, "the configuration has {} problem{several}:", self.problems.len())?;
+        for problem in &self.problems {
+            write!(f, "\n  - {}", problem.replace('\n', "\n    "))?;
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Reads the configuration. Reads the configuration file and the rulebook, and nothing else.
+    ///
+    /// # Errors
+    /// When anything is wrong with it: every problem is listed.
+    pub fn load(sources: Sources) -> Result<Effective, ConfigError> {
+        settings::resolve(sources.gather())
+    }
+}

@@ -1,0 +1,240 @@
+//! What the endpoints answer.
+
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode};
+use portcullis_api::{
+    AllowedCommands, ExecutionView, InvalidMember, Judgement, OutputText, ProblemCode, ReadError,
+    SubmitRequest, SubmitResponse, UnknownMembers,
+};
+use portcullis_core::{Execution, ExecutionId, OutputStream, Principal, Verdict};
+use portcullis_engine::{AccessError, Cancelled, Submitted};
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use super::Service;
+use super::body::{Body, BrokenOff, RequestBody};
+use super::events;
+use super::failure::Failure;
+use super::routes::{Open, Private, percent_decode, query_parameters};
+use crate::report::chain;
+
+/// How much output a record shows; the rest is had from `…/output`. Bounds what one answer costs.
+const VIEW_LIMIT_BYTES: u64 = 1 << 20;
+/// How much output is read from the store at once.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// A request that has got as far as its endpoint.
+pub(crate) struct Call<'a> {
+    pub(crate) service: &'a Service,
+    pub(crate) principal: Principal,
+    /// What stands at the route's `:` segments.
+    pub(crate) values: Vec<&'a str>,
+    pub(crate) head: &'a Parts,
+}
+
+/// Answers anybody.
+pub(crate) fn open(endpoint: Open, values: &[&str]) -> Result<Response<Body>, Failure> {
+    match endpoint {
+        Open::Health => Ok(json(StatusCode::OK, &serde_json::json!({"status": "ok"}))),
+        Open::Problem => {
+            let code = ProblemCode::parse(&values.join("/")).ok_or(Failure::NoRoute)?;
+            let text = format!("{} ({})\n\n{}\n", code.title(), code.status(), code.explanation());
+            let mut response = Response::new(Body::whole(text));
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+            Ok(response)
+        }
+    }
+}
+
+/// Answers a principal.
+pub(crate) async fn private(
+    endpoint: Private,
+    call: Call<'_>,
+    body: RequestBody,
+) -> Result<Response<Body>, Failure> {
+    match endpoint {
+        Private::Submit => call.submit(body).await,
+        Private::Read => call.read().await,
+        Private::Cancel => call.cancel().await,
+        Private::Events => call.events().await,
+        Private::Output => call.output().await,
+        Private::Validate => call.validate(body).await,
+        Private::Allowed => {
+            call.parameters::<0>([])?;
+            let allowed = call.service.engine.allowed(&call.principal);
+            Ok(json(StatusCode::OK, &AllowedCommands::of(allowed)))
+        }
+    }
+}
+
+impl Call<'_> {
+    async fn submit(&self, body: RequestBody) -> Result<Response<Body>, Failure> {
+        self.parameters::<0>([])?;
+        let (id, submission) = self.request(body, UnknownMembers::Refuse).await?.into_submission();
+        let submitted = self.service.engine.submit(&self.principal, id, submission).await?;
+        let (status, execution) = match submitted {
+            Submitted::New(execution) => (StatusCode::CREATED, execution),
+            Submitted::Same(execution) => (StatusCode::OK, execution),
+        };
+        let location = format!("/api/commands/{}", execution.id);
+        let answer = SubmitResponse { execution_id: execution.id, status: execution.status };
+        let mut response = json(status, &answer);
+        if let Ok(location) = HeaderValue::from_str(&location) {
+            response.headers_mut().insert(LOCATION, location);
+        }
+        Ok(response)
+    }
+
+    async fn read(&self) -> Result<Response<Body>, Failure> {
+        self.parameters::<0>([])?;
+        let execution = self.service.engine.read(&self.principal, &self.id()?).await?;
+        Ok(json(StatusCode::OK, &self.view(&execution).await?))
+    }
+
+    async fn cancel(&self) -> Result<Response<Body>, Failure> {
+        self.parameters::<0>([])?;
+        match self.service.engine.cancel(&self.principal, &self.id()?).await? {
+            Cancelled::Cancelled(execution) => Ok(json(StatusCode::OK, &self.view(&execution).await?)),
+            Cancelled::AlreadyEnded(execution) => Err(Failure::AlreadyEnded(execution)),
+        }
+    }
+
+    async fn events(&self) -> Result<Response<Body>, Failure> {
+        let [position] = self.parameters(["lastEventId"])?;
+        let id = self.id()?;
+        let position = events::position(&self.head.headers, position.as_deref())?;
+        let engine = &self.service.engine;
+        let execution = engine.read(&self.principal, &id).await?;
+        if !events::may_resume(&execution, position)? {
+            // HTML Living Standard §9.2.3: this tells a browser to stop reconnecting.
+            let mut response = Response::new(Body::whole(""));
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            return Ok(response);
+        }
+        let watch = engine.watch(&self.principal, &id, position).await?;
+        Ok(events::response(watch, position, self.service.config.heartbeat))
+    }
+
+    async fn output(&self) -> Result<Response<Body>, Failure> {
+        let [stream] = self.parameters(["stream"])?;
+        let wanted = match stream.as_deref() {
+            None => None,
+            Some("stdout") => Some(OutputStream::Stdout),
+            Some("stderr") => Some(OutputStream::Stderr),
+            Some(other) => {
+                return Err(parameter("stream", format!("is `{other}`; `stdout` or `stderr` is accepted")));
+            }
+        };
+        let execution = self.service.engine.read(&self.principal, &self.id()?).await?;
+        let (sender, body) = Body::in_pieces(1);
+        let (engine, principal) = (self.service.engine.clone(), self.principal.clone());
+        tokio::spawn(async move {
+            let mut seq = 0;
+            // What is stored by now; an execution that goes on writing does not make this endless.
+            while seq < execution.last_seq {
+                let chunks = match engine.output(&principal, &execution.id, seq, PIECE_BYTES).await {
+                    Ok(chunks) if chunks.is_empty() => return,
+                    Ok(chunks) => chunks,
+                    Err(error) => {
+                        tracing::error!(execution_id = %execution.id, error = chain(&error), "output could not be read");
+                        let _ = sender.send(Err(BrokenOff)).await;
+                        return;
+                    }
+                };
+                seq = chunks.last().map_or(seq, |chunk| chunk.seq);
+                let of_interest = chunks.iter().filter(|chunk| {
+                    chunk.seq <= execution.last_seq && wanted.is_none_or(|stream| stream == chunk.stream)
+                });
+                let bytes: Vec<u8> = of_interest.flat_map(|chunk| chunk.bytes.iter().copied()).collect();
+                if !bytes.is_empty() && sender.send(Ok(bytes.into())).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let mut response = Response::new(body);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        Ok(response)
+    }
+
+    async fn validate(&self, body: RequestBody) -> Result<Response<Body>, Failure> {
+        self.parameters::<0>([])?;
+        let (_, submission) = self.request(body, UnknownMembers::Ignore).await?.into_submission();
+        let judgement = match self.service.engine.judge(&self.principal, &submission) {
+            Verdict::Permit(_, grant) => Judgement::permitted(grant),
+            Verdict::Deny(denial) => Judgement::denied(&denial),
+        };
+        Ok(json(StatusCode::OK, &judgement))
+    }
+
+    /// Reads the body as a submission.
+    async fn request(&self, body: RequestBody, unknown: UnknownMembers) -> Result<SubmitRequest, Failure> {
+        let config = &self.service.config;
+        let bytes = body.read_json(&self.head.headers, config.body_limit_bytes, config.body_time).await?;
+        SubmitRequest::read(&bytes, unknown).map_err(|error: ReadError| Failure::Unreadable(error))
+    }
+
+    /// Reads the id in the path.
+    fn id(&self) -> Result<ExecutionId, Failure> {
+        let written = self.values.first().copied().unwrap_or_default();
+        let decoded = percent_decode(written).ok_or(Failure::UndecodableId)?;
+        Ok(ExecutionId::parse(&decoded)?)
+    }
+
+    /// Reads the query: these parameters, each at most once, and no other.
+    fn parameters<const N: usize>(&self, names: [&str; N]) -> Result<[Option<String>; N], Failure> {
+        let mut values = [const { None }; N];
+        let query = self.head.uri.query().unwrap_or_default();
+        let given = query_parameters(query)
+            .ok_or_else(|| Failure::Malformed("the query is not percent-encoded UTF-8".into()))?;
+        for (name, value) in given {
+            let known = names.iter().zip(&mut values).find(|(known, _)| **known == name);
+            match known {
+                None => return Err(parameter(&name, "is not a parameter of this route".into())),
+                Some((_, Some(_))) => return Err(parameter(&name, "stands there more than once".into())),
+                Some((_, place)) => *place = Some(value),
+            }
+        }
+        Ok(values)
+    }
+
+    /// Writes a record with the output it has so far, as far as it fits.
+    async fn view(&self, execution: &Execution) -> Result<ExecutionView, AccessError> {
+        let mut text = OutputText::default();
+        let (mut seq, mut shown) = (0, 0);
+        while seq < execution.last_seq && shown < VIEW_LIMIT_BYTES {
+            let chunks = self.service.engine.output(&self.principal, &execution.id, seq, PIECE_BYTES).await?;
+            if chunks.is_empty() {
+                break;
+            }
+            for mut chunk in chunks {
+                seq = chunk.seq;
+                let room = usize::try_from(VIEW_LIMIT_BYTES - shown).unwrap_or(usize::MAX);
+                if seq > execution.last_seq || room == 0 {
+                    break;
+                }
+                chunk.bytes.truncate(room);
+                shown += chunk.bytes.len() as u64;
+                text.push(&chunk);
+            }
+        }
+        text.close();
+        let omitted = execution.output_bytes.saturating_sub(shown);
+        Ok(ExecutionView::without_output(execution, OffsetDateTime::now_utc()).with_output(&text, omitted))
+    }
+}
+
+/// Says what is wrong with a parameter of the query.
+pub(crate) fn parameter(name: &str, detail: String) -> Failure {
+    Failure::Parameter(InvalidMember::new(format!("?{name}"), detail))
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    // None of our types has a key that is not a string, nor a `Serialize` of its own that fails.
+    let mut response = Response::new(Body::whole(serde_json::to_vec(value).unwrap_or_default()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,246 @@
+//! The HTTP side: who asks, what for, and what they get.
+//!
+//! `routes` is the one table of routes; `failure` the one place where an error becomes a response; what
+//! stands between a connection and an endpoint is in [`Service::answer`], in order.
+
+mod body;
+mod connections;
+mod endpoints;
+mod events;
+mod failure;
+mod guard;
+mod patient;
+mod routes;
+mod serve;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use portcullis_core::{AuthenticateError, Authenticator, Credentials, Principal, Secret};
+use portcullis_engine::Engine;
+use uuid::Uuid;
+
+pub use body::{Body, BrokenOff};
+pub use guard::Hosts;
+pub use serve::serve;
+
+use body::RequestBody;
+use failure::Failure;
+use routes::{Endpoint, Found};
+
+/// What the HTTP side holds its peers to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// The names that the service answers to.
+    pub hosts: Hosts,
+    /// Bytes of a request's body.
+    pub body_limit_bytes: usize,
+    /// Bytes of a request's head.
+    pub head_limit_bytes: usize,
+    /// Bytes of a request's target.
+    pub target_limit_bytes: usize,
+    /// Headers of a request.
+    pub header_limit: usize,
+    /// Time for a request's head to arrive, counted from when the connection is ready for it.
+    pub head_time: Duration,
+    /// Time for a request's body to arrive.
+    pub body_time: Duration,
+    /// Time for which a peer may take nothing of a response.
+    pub write_patience: Duration,
+    /// Connections at once.
+    pub connection_limit: usize,
+    /// The longest silence on a stream of events.
+    pub heartbeat: Duration,
+}
+
+impl HttpConfig {
+    /// 256 KiB of body, 32 KiB of head, 8 KiB of target, 100 headers; 10 s for a head, 15 s for a body, 30 s
+    /// for a peer that does not read; 512 connections; a heartbeat after 10 s of silence.
+    #[must_use]
+    pub fn new(hosts: Hosts) -> Self {
+        Self {
+            hosts,
+            body_limit_bytes: 256 * 1024,
+            head_limit_bytes: 32 * 1024,
+            target_limit_bytes: 8 * 1024,
+            header_limit: 100,
+            head_time: Duration::from_secs(10),
+            body_time: Duration::from_secs(15),
+            write_patience: Duration::from_secs(30),
+            connection_limit: 512,
+            heartbeat: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What answers requests.
+pub struct Service {
+    engine: Arc<Engine>,
+    authenticator: Arc<dyn Authenticator>,
+    config: HttpConfig,
+}
+
+/// One request and its response, for the log.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    id: Uuid,
+    method: Method,
+    route: OnceLock<&'static str>,
+    user: OnceLock<String>,
+}
+
+impl Exchange {
+    /// Names the exchange in a problem: the same id is in the log.
+    fn instance(&self) -> String {
+        self.id.urn().to_string()
+    }
+
+    fn route(&self) -> &'static str {
+        self.route.get().copied().unwrap_or("-")
+    }
+
+    fn user(&self) -> &str {
+        self.user.get().map_or("-", String::as_str)
+    }
+}
+
+impl Service {
+    /// Answers for this engine, to whom this authenticator lets in.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>, authenticator: Arc<dyn Authenticator>, config: HttpConfig) -> Arc<Self> {
+        Arc::new(Self { engine, authenticator, config })
+    }
+
+    /// Answers one request. It is a task of its own: who hangs up does not leave half of it done, and a
+    /// mistake of ours costs one answer.
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let exchange = Arc::new(Exchange {
+            id: Uuid::now_v7(),
+            method: request.method().clone(),
+            route: OnceLock::new(),
+            user: OnceLock::new(),
+        });
+        let (head, incoming) = request.into_parts();
+        let body = RequestBody::new(incoming, &head.headers);
+        let task = tokio::spawn({
+            let exchange = exchange.clone();
+            async move { self.attempt(&exchange, head, body).await }
+        });
+        let attempted = task.await.unwrap_or(Err(Failure::Panicked));
+        let mut response = attempted.unwrap_or_else(|failure| failure.into_response(&exchange));
+        let headers = response.headers_mut();
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        headers
+            .entry(CONTENT_SECURITY_POLICY)
+            .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+        response
+    }
+
+    /// Takes a request through everything that stands before its endpoint, cheapest first; nothing of the body
+    /// is read for who may not ask.
+    async fn attempt(
+        &self,
+        exchange: &Exchange,
+        head: Parts,
+        body: RequestBody,
+    ) -> Result<Response<Body>, Failure> {
+        self.check_size(&head)?;
+        self.config.hosts.check(&head)?;
+        let (route, values) = match routes::find(&head.method, head.uri.path()) {
+            Found::Route(route, values) => (route, values),
+            Found::Methods(methods) if head.method == Method::OPTIONS => return Ok(options(&methods)),
+            Found::Methods(methods) => return Err(Failure::WrongMethod(methods)),
+            Found::Nothing => return Err(Failure::NoRoute),
+        };
+        let _ = exchange.route.set(route.path);
+        match route.endpoint {
+            Endpoint::Open(endpoint) => endpoints::open(endpoint, &values),
+            Endpoint::Private(endpoint) => {
+                let principal = self.authenticate(&head.headers).await?;
+                let _ = exchange.user.set(principal.id.clone());
+                let call = endpoints::Call { service: self, principal, values, head: &head };
+                endpoints::private(endpoint, call, body).await
+            }
+        }
+    }
+
+    /// Holds a head to its limits. The server beneath reads a little more than it is told before it refuses.
+    fn check_size(&self, head: &Parts) -> Result<(), Failure> {
+        let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+        let limit_bytes = self.config.target_limit_bytes;
+        if target.len() > limit_bytes {
+            return Err(Failure::TargetTooLong { limit_bytes });
+        }
+        let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+        let limit_bytes = self.config.head_limit_bytes;
+        if target.len() + fields.sum::<usize>() > limit_bytes {
+            return Err(Failure::HeadTooLarge { limit_bytes });
+        }
+        Ok(())
+    }
+
+    async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, AuthenticateError> {
+        let bearer = bearer(headers)?;
+        self.authenticator.authenticate(&Credentials { bearer: Some(bearer) }).await
+    }
+}
+
+/// Reads the token of a request (RFC 6750 §2.1). Tokens in the query or the body are not looked for: they end
+/// up in logs.
+fn bearer(headers: &HeaderMap) -> Result<Secret, AuthenticateError> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().ok_or(AuthenticateError::Missing)?;
+    if values.next().is_some() {
+        return Err(AuthenticateError::Invalid);
+    }
+    let text = value.to_str().map_err(|_| AuthenticateError::Invalid)?;
+    let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
+    if !scheme.eq_ignore_ascii_case("Bearer") {
+        return Err(AuthenticateError::Missing);
+    }
+    let token = token.trim_matches(' ');
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    if token.is_empty() || !token.bytes().all(plain) {
+        return Err(AuthenticateError::Invalid);
+    }
+    Ok(Secret::new(token))
+}
+
+fn options(methods: &[Method]) -> Response<Body> {
+    let mut response = Response::new(Body::whole(""));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(ALLOW, failure::allow(methods));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_read_from_the_header_and_nowhere_else() {
+        for (value, wanted) in [
+            ("Bearer abc.DEF-_~+/==", Ok("abc.DEF-_~+/==")),
+            ("bearer  abc ", Ok("abc")),
+            ("Basic YTpi", Err("no token")),
+            ("Bearer", Err("not valid")),
+            ("Bearer a b", Err("not valid")),
+            ("Bearer a\tb", Err("not valid")),
+        ] {
+            let headers = HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
+            match (bearer(&headers), wanted) {
+                (Ok(secret), Ok(token)) => assert_eq!(secret.reveal(), token),
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{value}: {error}"),
+                (found, wanted) => panic!("{value}: {found:?} instead of {wanted:?}"),
+            }
+        }
+    }
+}

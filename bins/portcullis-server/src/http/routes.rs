@@ -1,0 +1,212 @@
+//! The one table of routes.
+
+use http::Method;
+
+/// A route: a method, a path, and what answers there.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) method: Method,
+    /// Segments that begin with `:` stand for one segment that is not empty.
+    pub(crate) path: &'static str,
+    pub(crate) endpoint: Endpoint,
+}
+
+/// What answers at a route. The kind decides whether a caller must show who it is: only a private endpoint
+/// is given a principal, and it is given nothing else without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// Answers anybody, and says nothing that is anybody's.
+    Open(Open),
+    /// Answers who holds a token.
+    Private(Private),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Open {
+    Health,
+    Problem,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Private {
+    Submit,
+    Read,
+    Cancel,
+    Events,
+    Output,
+    Validate,
+    Allowed,
+}
+
+const fn open(method: Method, path: &'static str, endpoint: Open) -> Route {
+    Route { method, path, endpoint: Endpoint::Open(endpoint) }
+}
+
+const fn private(method: Method, path: &'static str, endpoint: Private) -> Route {
+    Route { method, path, endpoint: Endpoint::Private(endpoint) }
+}
+
+/// Every route there is. `HEAD` follows from `GET`; `OPTIONS` is answered everywhere.
+pub(crate) const ROUTES: &[Route] = &[
+    open(Method::GET, "/health", Open::Health),
+    open(Method::GET, "/problems/:family/:detail", Open::Problem),
+    private(Method::POST, "/api/commands", Private::Submit),
+    private(Method::GET, "/api/commands/allowed", Private::Allowed),
+    private(Method::POST, "/api/commands/validate", Private::Validate),
+    private(Method::GET, "/api/commands/:id", Private::Read),
+    private(Method::POST, "/api/commands/:id/cancel", Private::Cancel),
+    private(Method::GET, "/api/commands/:id/events", Private::Events),
+    private(Method::GET, "/api/commands/:id/output", Private::Output),
+];
+
+/// What the table has for a request.
+#[derive(Debug)]
+pub(crate) enum Found<'p> {
+    /// This route, with what stands at its `:` segments, still percent-encoded.
+    Route(&'static Route, Vec<&'p str>),
+    /// The path, with these methods.
+    Methods(Vec<Method>),
+    /// Nothing.
+    Nothing,
+}
+
+/// Looks a request up. Of several paths that match, the one with the fewest `:` segments counts alone.
+pub(crate) fn find<'p>(method: &Method, path: &'p str) -> Found<'p> {
+    let matching = || ROUTES.iter().filter_map(|route| Some((route, matched(route.path, path)?)));
+    let Some(fewest) = matching().map(|(_, values)| values.len()).min() else {
+        return Found::Nothing;
+    };
+    let candidates = matching().filter(|(_, values)| values.len() == fewest);
+    let wanted = if method == Method::HEAD { &Method::GET } else { method };
+    let mut methods = Vec::new();
+    for (route, values) in candidates {
+        if route.method == wanted {
+            return Found::Route(route, values);
+        }
+        methods.push(route.method.clone());
+        if route.method == Method::GET {
+            methods.push(Method::HEAD);
+        }
+    }
+    methods.push(Method::OPTIONS);
+    Found::Methods(methods)
+}
+
+/// Compares a path with a route's, segment by segment, and returns what stands at the `:` segments.
+fn matched<'p>(route: &str, path: &'p str) -> Option<Vec<&'p str>> {
+    let mut values = Vec::new();
+    let mut segments = path.split('/');
+    for expected in route.split('/') {
+        let segment = segments.next()?;
+        if !expected.starts_with(':') {
+            if segment != expected {
+                return None;
+            }
+        } else if segment.is_empty() {
+            return None;
+        } else {
+            values.push(segment);
+        }
+    }
+    segments.next().is_none().then_some(values)
+}
+
+/// Decodes a percent-encoded text (RFC 3986 §2.1); `None` when it is not well formed or not UTF-8.
+pub(crate) fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(rest.next()?).to_digit(16);
+        let value = digit()? * 16 + digit()?;
+        bytes.push(u8::try_from(value).ok()?);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Reads the parameters of a query, in order; `None` when it is not well formed.
+pub(crate) fn query_parameters(query: &str) -> Option<Vec<(String, String)>> {
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            // WHATWG URL, application/x-www-form-urlencoded: a plus stands for a blank.
+            Some((percent_decode(&name.replace('+', " "))?, percent_decode(&value.replace('+', " "))?))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(method: Method, path: &str, wanted: &str) {
+        let found = match find(&method, path) {
+            Found::Route(route, values) => format!("{:?} {}", route.endpoint, values.join(" ")),
+            Found::Methods(methods) => methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", "),
+            Found::Nothing => "nothing".into(),
+        };
+        assert_eq!(found.trim_end(), wanted, "{method} {path}");
+    }
+
+    #[test]
+    fn paths_lead_to_their_endpoints() {
+        check(Method::GET, "/health", "Open(Health)");
+        check(Method::HEAD, "/health", "Open(Health)");
+        check(Method::POST, "/api/commands", "Private(Submit)");
+        check(Method::GET, "/api/commands/test-123", "Private(Read) test-123");
+        check(Method::GET, "/api/commands/a%2Fb", "Private(Read) a%2Fb");
+        check(Method::POST, "/api/commands/x/cancel", "Private(Cancel) x");
+        check(Method::GET, "/problems/execution/not-found", "Open(Problem) execution not-found");
+    }
+
+    #[test]
+    fn a_literal_path_goes_before_an_id() {
+        check(Method::GET, "/api/commands/allowed", "Private(Allowed)");
+        check(Method::GET, "/api/commands/validate", "POST, OPTIONS");
+    }
+
+    #[test]
+    fn what_is_not_in_the_table_is_nothing() {
+        for path in [
+            "",
+            "/",
+            "*",
+            "/healthz",
+            "/health/",
+            "/api/commands/",
+            "/api/commands//cancel",
+            "/api/commands/a/b",
+        ] {
+            check(Method::GET, path, "nothing");
+        }
+        check(Method::DELETE, "/api/commands/x", "GET, HEAD, OPTIONS");
+    }
+
+    #[test]
+    fn percent_encoding_is_decoded_strictly() {
+        for (text, wanted) in [
+            ("a%2Fb%00", Some("a/b\0")),
+            ("%c3%A4", Some("ä")),
+            ("%", None),
+            ("%4", None),
+            ("%+1", None),
+            ("%ff", None),
+        ] {
+            assert_eq!(percent_decode(text).as_deref(), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn queries_are_pairs() {
+        let pairs = query_parameters("a=1&b=x+y%26&&c").unwrap();
+        let wanted = [("a", "1"), ("b", "x y&"), ("c", "")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+        assert_eq!(pairs, wanted);
+        assert_eq!(query_parameters("a=%zz"), None);
+    }
+}

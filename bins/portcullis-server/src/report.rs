@@ -1,0 +1,54 @@
+//! What the service says of itself.
+
+use std::error::Error;
+use std::fmt::Write;
+
+use portcullis_core::Confinement;
+
+use crate::config::{Config, Effective};
+
+/// Writes every setting with its value and where that came from, one a line.
+#[must_use]
+pub fn settings(effective: &Effective) -> String {
+    let width = effective.values.iter().map(|(setting, ..)| setting.name.len()).max().unwrap_or(0);
+    let mut report = String::new();
+    for (setting, value, origin) in &effective.values {
+        let shown = if value.is_empty() { "(not set)" } else { value };
+        // Writing to a string does not fail.
+        let _ = writeln!(report, "{:width$} = {shown}  [{origin}]", setting.name);
+    }
+    report
+}
+
+/// Writes an error with its causes.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Says once, at the start, where the service is, how strong its confinement is, and what is weaker.
+pub fn started(config: &Config, url: &str, confinement: &Confinement) {
+    let token = match config.auth_service {
+        None => config.token_file.display().to_string(),
+        Some(_) => "at the Auth Service".into(),
+    };
+    tracing::info!(
+        url,
+        confinement = confinement.level.as_str(),
+        cells = config.sandbox.cells,
+        data_dir = %config.data_dir.display(),
+        token,
+        auth_service = config.auth_service.as_ref().map(|auth| auth.base_url.as_str()),
+        socket_service = config.socket_service.as_ref().map(|socket| socket.base_url.as_str()),
+        "portcullis-server listens"
+    );
+    for weakness in &confinement.weaker {
+        tracing::warn!(weakness, "this host holds less than full confinement");
+    }
+}

@@ -1,0 +1,181 @@
+//! Bad input is answered with what is wrong and what is accepted, and leaves nothing behind.
+
+use std::sync::atomic::Ordering;
+
+use portcullis_api::ProblemCode as Code;
+use serde_json::json;
+
+use crate::served::Served;
+
+#[tokio::test]
+async fn every_wrong_member_is_named_by_its_pointer() {
+    let served = Served::start().await;
+    for (body, code, pointers) in [
+        ("", Code::RequestMalformed, vec![]),
+        ("{", Code::RequestMalformed, vec![]),
+        ("{\"command\":\"\u{0}\"}", Code::RequestMalformed, vec![]),
+        (r#"{"command":"x"} {}"#, Code::RequestMalformed, vec![]),
+        (r#"{"command":"x","timeout":1e999}"#, Code::RequestMalformed, vec![]),
+        (r#"{"command":"\ud800"}"#, Code::RequestMalformed, vec![]),
+        (r#"{"a":[[[[[[[[1]]]]]]]]}"#, Code::RequestMalformed, vec![]),
+        ("[]", Code::RequestInvalid, vec![""]),
+        ("\"ls\"", Code::RequestInvalid, vec![""]),
+        ("{}", Code::RequestInvalid, vec!["/command"]),
+        (r#"{"command":null}"#, Code::RequestInvalid, vec!["/command"]),
+        (r#"{"command":["ls"]}"#, Code::RequestInvalid, vec!["/command"]),
+        (r#"{"command":""}"#, Code::RequestInvalid, vec!["/command"]),
+        (r#"{"command":" \t\n"}"#, Code::RequestInvalid, vec!["/command"]),
+        (r#"{"command":"echo \u0000"}"#, Code::RequestInvalid, vec!["/command"]),
+        (r#"{"command":"x","command":"y"}"#, Code::RequestInvalid, vec!["/command"]),
+        (r#"{"command":"x","timeout":0}"#, Code::RequestInvalid, vec!["/timeout"]),
+        (r#"{"command":"x","timeout":-1}"#, Code::RequestInvalid, vec!["/timeout"]),
+        (r#"{"command":"x","timeout":"10"}"#, Code::RequestInvalid, vec!["/timeout"]),
+        (r#"{"command":"x","timeout":1e300}"#, Code::RequestInvalid, vec!["/timeout"]),
+        (r#"{"command":"x","stdin":1}"#, Code::RequestInvalid, vec!["/stdin"]),
+        (r#"{"command":"x","env":"A=1"}"#, Code::RequestInvalid, vec!["/env"]),
+        (r#"{"command":"x","env":{"A":1}}"#, Code::RequestInvalid, vec!["/env/A"]),
+        (r#"{"command":"x","env":{"A/B~":1}}"#, Code::RequestInvalid, vec!["/env/A~1B~0"]),
+        (r#"{"command":"x","env":{"A":"1","A":"2"}}"#, Code::RequestInvalid, vec!["/env/A"]),
+        (r#"{"command":"x","workingDirectory":7}"#, Code::RequestInvalid, vec!["/workingDirectory"]),
+        (r#"{"command":"x","executionId":7}"#, Code::ExecutionIdInvalid, vec!["/executionId"]),
+        (r#"{"command":"x","shell":"bash"}"#, Code::RequestInvalid, vec!["/shell"]),
+        (
+            r#"{"command":7,"executionId":"a b","timeout":true,"x":1}"#,
+            Code::RequestInvalid,
+            vec!["/command", "/executionId", "/timeout", "/x"],
+        ),
+    ] {
+        let asked = served.request("POST", "/api/commands").header("content-type", "application/json");
+        let answer = asked.body(body.to_owned()).send().await.expect_status(400);
+        let problem = answer.expect_problem(code);
+        let found: Vec<_> = problem.errors.iter().map(|member| member.pointer.as_str()).collect();
+        assert_eq!(found, pointers, "{body}");
+        for pointer in pointers {
+            assert!(problem.error.contains(pointer), "{problem}");
+        }
+    }
+    let too_long = json!({"command": "x".repeat(65_537)});
+    served.submit(too_long).await.expect_problem(Code::RequestInvalid);
+    let invalid_utf8 = b"{\"command\":\"\xff\"}".to_vec();
+    let asked = served.request("POST", "/api/commands").header("content-type", "application/json");
+    asked.body(invalid_utf8).send().await.expect_problem(Code::RequestMalformed);
+    assert_eq!(served.actor.launches.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn parameters_are_held_to_what_a_route_takes() {
+    let served = Served::start().await;
+    served.run("x", "echo x").await;
+    for (path, pointer) in [
+        ("/api/commands/x?verbose=1", "?verbose"),
+        ("/api/commands/allowed?user=bob", "?user"),
+        ("/api/commands/x/output?stream=both", "?stream"),
+        ("/api/commands/x/output?stream=stdout&stream=stderr", "?stream"),
+        ("/api/commands/x/events?lastEventId=abc", "?lastEventId"),
+        ("/api/commands/x/events?lastEventId=3", "?lastEventId"),
+    ] {
+        let problem = served.get(path).await.expect_status(400).expect_problem(Code::RequestInvalid);
+        assert_eq!(problem.errors[0].pointer, pointer, "{path}");
+    }
+    served.get("/api/commands/x?%zz").await.expect_problem(Code::RequestMalformed);
+}
+
+#[tokio::test]
+async fn only_json_is_taken() {
+    let served = Served::start().await;
+    let body = json!({"command": "echo x"}).to_string();
+    for media_type in ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1"]
+    {
+        let asked = served.request("POST", "/api/commands").header("content-type", media_type);
+        asked.body(body.clone()).send().await.expect_status(415).expect_problem(Code::RequestMediaType);
+    }
+    served
+        .request("POST", "/api/commands")
+        .body(body.clone())
+        .send()
+        .await
+        .expect_problem(Code::RequestMediaType);
+    let asked = served.request("POST", "/api/commands").header("content-type", "application/json");
+    let compressed = asked.header("content-encoding", "gzip").body(body.clone()).send().await;
+    compressed.expect_problem(Code::RequestMediaType);
+    let asked =
+        served.request("POST", "/api/commands").header("content-type", "application/json; charset=utf-8");
+    asked.body(body).send().await.expect_status(201);
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_and_one_at_the_limit_is_not() {
+    let served = Served::start_with(|wanted| wanted.http.body_limit_bytes = 100_000).await;
+    let body = |bytes: usize| {
+        let frame = json!({"command": "cat", "stdin": ""}).to_string().len();
+        json!({"command": "cat", "stdin": "x".repeat(bytes - frame)})
+    };
+    served.submit(body(100_000)).await.expect_status(201);
+    let problem = served.submit(body(100_001)).await.expect_status(413).expect_problem(Code::RequestTooLarge);
+    assert!(problem.error.contains("100000"), "{problem}");
+    // The same without a length beforehand.
+    let mut chunked = b"POST /api/commands HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer alice\r\n\
+        Content-Type: application/json\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        .to_vec();
+    for _ in 0..3 {
+        chunked.extend(format!("{:x}\r\n{}\r\n", 50_000, "x".repeat(50_000)).into_bytes());
+    }
+    chunked.extend(b"0\r\n\r\n");
+    assert!(served.raw(&chunked).await.starts_with("HTTP/1.1 413 "));
+}
+
+#[tokio::test]
+async fn routes_methods_and_targets_that_are_none_are_named() {
+    let served = Served::start().await;
+    for path in [
+        "/",
+        "/api",
+        "/api/commands/",
+        "/api/commands/x/y",
+        "/health/",
+        "/problems/x/y",
+        "/api/commands/x/cancel/",
+    ] {
+        served.get(path).await.expect_status(404).expect_problem(Code::RouteUnknown);
+    }
+    for (method, path, allow) in [
+        ("DELETE", "/health", "GET, HEAD, OPTIONS"),
+        ("GET", "/api/commands", "POST, OPTIONS"),
+        ("PUT", "/api/commands/x", "GET, HEAD, OPTIONS"),
+        ("GET", "/api/commands/x/cancel", "POST, OPTIONS"),
+        ("GET", "/api/commands/validate", "POST, OPTIONS"),
+        ("BREW", "/api/commands/allowed", "GET, HEAD, OPTIONS"),
+    ] {
+        let answer = served.request(method, path).send().await.expect_status(405);
+        answer.expect_problem(Code::RouteMethod);
+        assert_eq!(answer.header("allow"), allow, "{method} {path}");
+        let options = served.request("OPTIONS", path).token(None).send().await.expect_status(204);
+        assert_eq!(options.header("allow"), allow, "{path}");
+    }
+    let long = format!("/api/commands/{}", "x".repeat(9_000));
+    served.get(&long).await.expect_status(414).expect_problem(Code::RequestTargetTooLong);
+}
+
+#[tokio::test]
+async fn head_is_get_without_its_body() {
+    let served = Served::start().await;
+    served.run("x", "echo x").await;
+    for path in ["/health", "/api/commands/x", "/api/commands/x/events"] {
+        let answer = served.request("HEAD", path).send().await.expect_status(200);
+        assert!(answer.body.is_empty(), "{path}");
+    }
+    let get = served.get("/api/commands/x").await;
+    let head = served.request("HEAD", "/api/commands/x").send().await;
+    assert_eq!(head.header("content-length"), get.body.len().to_string());
+    served.request("HEAD", "/api/commands/y").send().await.expect_status(404);
+}
+
+#[tokio::test]
+async fn every_code_is_explained_where_its_type_points() {
+    let served = Served::start().await;
+    for code in Code::ALL {
+        let answer =
+            served.request("GET", &code.type_reference()).token(None).send().await.expect_status(200);
+        assert!(String::from_utf8_lossy(&answer.body).contains(code.explanation()), "{code}");
+    }
+}

@@ -1,0 +1,22 @@
+//! The promises of the service, from outside: over real sockets, with the parts behind the seams in memory.
+//!
+//! `answers` holds every answer to what holds for all of them; the files beside it are one promise each.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed, which is the point"
+)]
+
+mod answers;
+mod doubles;
+mod served;
+
+mod bad_input;
+mod browsers;
+mod callers;
+mod connections;
+mod events;
+mod ids;
+mod mission;
+mod output;
+mod start;
