@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
-use portcullis_core::{ExecutionStore, NewExecution, StoreError};
+use portcullis_core::{Delivery, ExecutionStore, NewExecution, StoreError};
 
 use super::super::writer::Durability;
 use super::{chain, open, open_prepared};
 use crate::SqliteStore;
-use crate::conformance::{accept, after, chunk, completed, id, new};
+use crate::conformance::{accept, after, chunk, completed, confinement, id, new, refusal};
 
 /// Blocks the writing thread until the returned sender is dropped, so that what follows becomes one group.
 async fn hold(store: &Arc<SqliteStore>) -> mpsc::Sender<()> {
@@ -70,17 +70,32 @@ async fn writes_that_wait_together_are_synced_once() {
 }
 
 #[tokio::test]
-async fn output_alone_is_written_without_a_sync() {
+async fn only_what_must_survive_a_loss_of_power_waits_for_a_sync() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory);
-    accept(&store, new("a")).await;
-    for seq in 1..=10 {
-        store.append(&id("a"), vec![chunk(seq, b"x")]).await.unwrap();
+    let mut synced = 0;
+    macro_rules! check {
+        ($call:expr, $syncs:expr) => {
+            $call.await.unwrap();
+            let now = store.write_counts().synced_groups;
+            assert_eq!(now - synced, $syncs, "{}", stringify!($call));
+            synced = now;
+        };
     }
-    let counts = store.write_counts();
-    assert_eq!((counts.groups, counts.synced_groups), (11, 1));
-    store.finish(&id("a"), completed(after(1))).await.unwrap();
-    assert_eq!(store.write_counts().synced_groups, 2);
+    check!(store.accept(new("a")), 1);
+    check!(store.claim(&id("a"), after(1), &confinement()), 1);
+    check!(store.append(&id("a"), vec![chunk(1, b"x")]), 0);
+    check!(store.append(&id("a"), vec![chunk(2, b"y")]), 0);
+    check!(store.finish(&id("a"), completed(after(2))), 1);
+    check!(store.delivered(&id("a"), Delivery::Delivered), 0);
+    check!(store.refuse(refusal("cat /etc/passwd", after(3))), 1);
+    check!(store.accept(new("b")), 1);
+    check!(store.recover(after(4)), 1);
+    check!(store.expire(after(9)), 0);
+    // What changes nothing rests on what was synced before.
+    check!(store.recover(after(9)), 0);
+    check!(store.probe(), 1);
+    assert_eq!(synced, store.write_counts().synced_groups);
 }
 
 #[tokio::test]
@@ -139,7 +154,7 @@ async fn each_commit_in_turn_may_fail_and_the_record_stays_whole() {
         twice_at_most!(store.append(&id("a"), vec![chunk(1, b"x")]));
         twice_at_most!(store.append(&id("a"), vec![chunk(2, b"y"), chunk(3, b"z")]));
         twice_at_most!(store.finish(&id("a"), completed(after(1))));
-        twice_at_most!(store.delivered(&id("a"), portcullis_core::Delivery::Delivered));
+        twice_at_most!(store.delivered(&id("a"), Delivery::Delivered));
         assert_eq!(failures, usize::from(nth <= 5), "{nth}");
         let execution = store.read(&id("a")).await.unwrap().unwrap();
         assert_eq!((execution.last_seq, execution.output_bytes), (3, 3));
