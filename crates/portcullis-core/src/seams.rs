@@ -230,7 +230,8 @@ pub trait ExecutionStore: Send + Sync {
     /// Notes what became of an execution's terminal update.
     async fn delivered(&self, id: &ExecutionId, delivery: Delivery) -> Result<(), StoreError>;
 
-    /// Removes executions that ended before a time, with their output; returns how many.
+    /// Removes executions that ended before a time, with their output; returns how many. Refusals recorded
+    /// before it go too, uncounted, so that they cannot fill the medium for ever.
     async fn expire(&self, ended_before: OffsetDateTime) -> Result<u64, StoreError>;
 }
 
