@@ -197,7 +197,8 @@ pub(crate) enum Policy {
   portcullis policy check --rulebook team.toml --user bob 'head -3 notes'
   portcullis policy check --rulebook team.toml --batch < lines.jsonl")]
 pub(crate) struct PolicyCheck {
-    /// The rulebook [default: the allowlist of the service's default, ls, echo, cat, grep, find, pwd]
+    /// The rulebook: a file, or one that ships with this program: default, readonly, dev, fetch or team
+    /// [default: an allowlist of ls, echo, cat, grep, find, pwd]
     #[arg(long, value_name = "FILE")]
     pub(crate) rulebook: Option<PathBuf>,
     /// Who asks

@@ -1,8 +1,8 @@
 //! Shows why a line was refused: the same picture for a service's answer and for a rulebook on this machine.
 
 use portcullis_api::{DenialView, RuleView};
-use portcullis_core::{Denial, DenialCode, DenialKind, RuleRef, Span};
-use portcullis_policy::explain;
+use portcullis_core::{Denial, DenialCode, RuleRef, Span};
+use portcullis_policy::{code, explain};
 
 use crate::terminal::plain_lines;
 
@@ -17,10 +17,10 @@ pub(crate) fn draw(line: &str, denial: &Denial) -> String {
 }
 
 fn of_view(view: &DenialView) -> Denial {
+    let code = DenialCode::from(view.code.clone());
     Denial {
-        code: DenialCode::from(view.code.clone()),
-        // Which status it was answered with makes no difference to the picture.
-        kind: DenialKind::Forbidden,
+        kind: code::kind_of(&code),
+        code,
         span: Span::new(view.span.start, view.span.end),
         subject: view.subject.clone(),
         rule: view.rule.as_ref().map(|RuleView { name, line }| RuleRef { name: name.clone(), line: *line }),

@@ -32,6 +32,8 @@ pub(crate) fn quote(word: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use portcullis_core::{Policy as _, Principal, Submission, Verdict};
+    use portcullis_policy::{Rulebook, RulebookPolicy};
     use proptest::prelude::*;
 
     use super::*;
@@ -65,6 +67,10 @@ mod tests {
         }
     }
 
+    fn policy() -> RulebookPolicy {
+        RulebookPolicy::new(Rulebook::from_allowlist(["echo"]).unwrap(), portcullis_core::Limits::default())
+    }
+
     /// Undoes POSIX quoting, written apart from [`quote`]: single quotes and backslashes, blanks between words.
     fn unquote(line: &str) -> Vec<String> {
         let mut words = Vec::new();
@@ -83,6 +89,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn quoted_words_are_judged_as_the_same_words(words in proptest::collection::vec("[a-zé€🦀 \u{a0}\u{200b}]{0,9}|[ -~]{0,9}|\n", 1..6)) {
+            let line = line_of(std::iter::once("echo").chain(words.iter().map(String::as_str)));
+            let verdict = policy().judge(&Principal::local(), &Submission::of(line.as_str()));
+            let Verdict::Permit(permit, _) = verdict else { panic!("{line:?}: {verdict:?}") };
+            let plan = permit.into_plan();
+            let commands: Vec<_> = plan.script.commands().collect();
+            prop_assert_eq!(commands.len(), 1);
+            let judged: Vec<_> = commands[0].arguments.iter().map(|word| word.as_literal().unwrap()).collect();
+            prop_assert_eq!(judged, words);
+        }
+
         #[test]
         fn quoted_words_are_read_as_the_same_words(words in proptest::collection::vec("[^\0]{0,12}", 1..6)) {
             prop_assert_eq!(unquote(&line_of(&words)), words);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use portcullis_core::{Denial, Limits, Policy as _, Principal, Submission, Verdict};
-use portcullis_policy::{Rulebook, RulebookPolicy};
+use portcullis_policy::{Problem, Rulebook, RulebookPolicy, TestFailure, TestReport};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -52,39 +52,80 @@ pub(crate) fn check(args: PolicyCheck, as_json: bool) -> Result<ExitCode, Failur
     Ok(if allowed { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NO) })
 }
 
-/// Loads a rulebook, which runs its own tests, and says how many there are.
+/// Checks a rulebook, runs the tests that it carries, and says what they did not reach.
 pub(crate) fn test(args: &PolicyTest, as_json: bool) -> Result<ExitCode, Failure> {
-    let text = read(&args.file)?;
-    match Rulebook::parse(&text) {
-        Ok(_) => {
-            if as_json {
-                print_json(&json!({ "passed": true, "problems": [] }))?;
-            } else {
-                print(&format!("{}: the rulebook is right, and its tests pass\n", args.file.display()))?;
-            }
-            Ok(ExitCode::SUCCESS)
-        }
+    let rulebook = match Rulebook::parse_untested(&read(&args.file)?) {
+        Ok(rulebook) => rulebook,
         Err(error) => {
-            let problems: Vec<String> =
-                error.to_string().lines().map(|line| plain(line).into_owned()).collect();
+            let problems: Vec<Value> = error.problems().iter().map(problem_to_json).collect();
             if as_json {
                 print_json(&json!({ "passed": false, "problems": problems }))?;
             } else {
-                let lines: String = problems.iter().map(|line| format!("  {line}\n")).collect();
-                print(&format!("{}: refused as a whole\n{lines}", args.file.display()))?;
+                print(&format!("{}: refused as a whole\n{}\n", args.file.display(), indented(&error.to_string())))?;
             }
-            Ok(ExitCode::from(EXIT_NO))
+            return Ok(ExitCode::from(EXIT_NO));
         }
+    };
+    let report = rulebook.run_tests();
+    let passed = report.failures.is_empty();
+    if as_json {
+        let failures: Vec<Value> = report.failures.iter().map(failure_to_json).collect();
+        print_json(&json!({
+            "passed": passed, "problems": [], "run": report.run, "failures": failures,
+            "untestedRules": report.coverage.untested_rules,
+            "untestedPrograms": report.coverage.untested_programs,
+        }))?;
+    } else {
+        print(&draw_report(&args.file, &report))?;
     }
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NO) })
 }
 
+fn draw_report(file: &Path, report: &TestReport) -> String {
+    let failed = report.failures.len();
+    let mut text = format!("{}: {} of {} tests passed\n", file.display(), report.run - failed, report.run);
+    for failure in &report.failures {
+        let place = format!("{}:{}", file.display(), failure.line);
+        text.push_str(&format!("  {place}: {}\n", plain(&failure.to_string())));
+    }
+    for (what, names) in
+        [("rules", &report.coverage.untested_rules), ("programs", &report.coverage.untested_programs)]
+    {
+        if !names.is_empty() {
+            text.push_str(&format!("no test reached the {what} {}\n", plain(&names.join(", "))));
+        }
+    }
+    text
+}
+
+fn problem_to_json(problem: &Problem) -> Value {
+    json!({ "line": problem.line, "column": problem.column, "message": problem.message })
+}
+
+fn failure_to_json(failure: &TestFailure) -> Value {
+    json!({
+        "line": failure.line, "command": failure.command, "expected": failure.expected, "found": failure.found,
+    })
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {}", plain(line))).collect::<Vec<_>>().join("\n")
+}
+
+/// Loads a file, or the reference rulebook of this name when there is no such file.
 fn load(file: Option<&Path>) -> Result<RulebookPolicy, Failure> {
     let rulebook = match file {
         None => Rulebook::from_allowlist(DEFAULT_ALLOWLIST)
             .map_err(|error| Failure::new(format!("the default allowlist is refused: {error}")))?,
-        Some(file) => Rulebook::parse(&read(file)?).map_err(|error| {
-            Failure::new(format!("the rulebook `{}` is refused as a whole:\n{error}", file.display()))
-        })?,
+        Some(file) => {
+            let shipped = file.to_str().filter(|_| !file.exists()).and_then(Rulebook::reference);
+            match shipped {
+                Some(rulebook) => rulebook,
+                None => Rulebook::parse(&read(file)?).map_err(|error| {
+                    Failure::new(format!("the rulebook `{}` is refused as a whole:\n{error}", file.display()))
+                })?,
+            }
+        }
     };
     Ok(RulebookPolicy::new(rulebook, Limits::default()))
 }
