@@ -74,6 +74,17 @@ pub struct Coverage {
 }
 
 impl Rulebook {
+    /// Judges a line for a user without roles and answers `allow`, or the denial's code: for tests of rules.
+    #[must_use]
+    pub fn answer(&self, user: &str, line: &str) -> String {
+        let principal = Principal { id: user.into(), name: user.into(), ..Principal::local() };
+        let policy = RulebookPolicy::new(self.clone(), Limits::default());
+        match policy.judge(&principal, &Submission::of(line)) {
+            Verdict::Permit(..) => "allow".into(),
+            Verdict::Deny(denial) => denial.code.to_string(),
+        }
+    }
+
     /// Runs the tests that the rulebook carries, each on its own.
     #[must_use]
     pub fn run_tests(&self) -> TestReport {
