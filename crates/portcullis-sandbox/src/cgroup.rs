@@ -15,6 +15,8 @@
 //! - Files are opened when a group is made, not when they are used: a group that is the root of a cgroup
 //!   namespace refuses writes through files opened inside it, even to who may write.
 //! - `memory.oom.group` ends the cell along with its execution, unless the cell's own `oom_score_adj` is -1000.
+//! - Version 1 answers for `cgroup.procs` from a list up to a second old when an open file is read again; the
+//!   number in `pids.current` is always true.
 //! - A group disappears only when its last process is reaped, which may be a moment after its end was seen.
 
 mod group;
@@ -23,7 +25,7 @@ mod places;
 mod root;
 
 pub(crate) use group::{Counters, Group};
-pub(crate) use root::{Absent, Root};
+pub(crate) use root::Root;
 
 /// The kind of control groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,11 +9,9 @@
 //! objects that it loads by name while it runs.
 
 mod libraries;
-mod links;
 mod modules;
 mod object;
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -22,11 +20,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use libraries::{Collector, SystemDirectories};
-use object::{Object, ObjectProblem, ReadAt};
+use object::{ObjectProblem, ReadAt};
 use portcullis_core::ProgramName;
 
 pub(crate) use libraries::Library;
-pub(crate) use links::Link;
 
 /// How deep scripts may name scripts; the kernel's own bound is about the same.
 const MAX_INTERPRETERS: usize = 4;
@@ -49,7 +46,6 @@ pub(crate) struct Executable {
     /// The name of the multi-call executable that this is, if it is one: for the kernel all its applets are the
     /// same program.
     pub(crate) multi_call: Option<&'static str>,
-    links: Vec<Link>,
 }
 
 /// What kind of file a program is.
@@ -71,49 +67,6 @@ pub(crate) enum Format {
         /// What that starts in turn, where it is `env`.
         starts: Option<Box<Executable>>,
     },
-}
-
-/// Everything of the host that must be executable, and reachable, for a program to start.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Needs {
-    /// Files that are executed or mapped and lie in none of the directories, without a link in their paths.
-    pub(crate) files: BTreeSet<PathBuf>,
-    /// Links that lead to them.
-    pub(crate) links: BTreeSet<Link>,
-    /// Directories in which everything may be mapped.
-    pub(crate) directories: BTreeSet<PathBuf>,
-}
-
-impl Executable {
-    /// Returns everything that must be executable for it to start, interpreters included.
-    pub(crate) fn needs(&self) -> Needs {
-        let mut needs = Needs::default();
-        self.add_needs(&mut needs);
-        needs
-    }
-
-    fn add_needs(&self, needs: &mut Needs) {
-        needs.files.insert(self.file.clone());
-        needs.links.extend(self.links.iter().cloned());
-        match &self.format {
-            Format::Elf { loader, libraries, module_directories } => {
-                for library in loader.iter().chain(libraries) {
-                    // What lies in a module directory is granted with it.
-                    if !module_directories.iter().any(|directory| library.file.starts_with(directory)) {
-                        needs.files.insert(library.file.clone());
-                    }
-                    needs.links.extend(library.links.iter().cloned());
-                }
-                needs.directories.extend(module_directories.iter().cloned());
-            }
-            Format::Script { interpreter, starts } => {
-                interpreter.add_needs(needs);
-                if let Some(starts) = starts {
-                    starts.add_needs(needs);
-                }
-            }
-        }
-    }
 }
 
 /// Why a program cannot be run on this host.
@@ -251,62 +204,61 @@ impl Finder<'_> {
     /// Returns the executable file at a path; `None` when nothing is there.
     fn file_at(&self, path: &Path) -> Result<Option<Found>, ProgramProblem> {
         let unreadable = |source| ProgramProblem::Unreadable { path: path.to_owned(), source };
-        let resolved = match links::resolve(path) {
-            Ok(resolved) => resolved,
+        let file = match fs::canonicalize(path) {
+            Ok(file) => file,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Ok(None);
             }
             Err(error) => return Err(unreadable(error)),
         };
-        let metadata = fs::symlink_metadata(&resolved.file).map_err(unreadable)?;
+        let metadata = fs::symlink_metadata(&file).map_err(unreadable)?;
         if !metadata.is_file() {
             return Err(ProgramProblem::NotAFile { path: path.to_owned() });
         }
         if metadata.mode() & 0o111 == 0 {
             return Err(ProgramProblem::NotExecutable { path: path.to_owned() });
         }
-        Ok(Some(Found { path: path.to_owned(), resolved, metadata }))
+        Ok(Some(Found { path: path.to_owned(), file, metadata }))
     }
 
     fn examine(&self, found: Found, depth: usize) -> Result<Executable, ProgramProblem> {
-        let Found { path, resolved, metadata } = found;
+        let Found { path, file, metadata } = found;
         let unreadable = |source| ProgramProblem::Unreadable { path: path.clone(), source };
-        let file = open_regular(&resolved.file).map_err(unreadable)?;
+        let opened = open_regular(&file).map_err(unreadable)?;
         let mut start = [0; SCRIPT_LINE_BYTES];
-        let bytes = file.read_at_most(&mut start, 0).map_err(unreadable)?;
+        let bytes = opened.read_at_most(&mut start, 0).map_err(unreadable)?;
         let format = if let Some(line) = start.get(..bytes).and_then(|start| start.strip_prefix(b"#!")) {
             self.script(&path, line, depth)?
         } else if !start.starts_with(b"\x7fELF") {
             let problem = "it is neither an ELF file nor a script with a `#!` line";
             return Err(ProgramProblem::Malformed { path, problem });
         } else {
-            self.elf(&path, &resolved, &file)?
+            self.elf(Library { path: path.clone(), file: file.clone() }, &opened)?
         };
         Ok(Executable {
             format,
             set_id: metadata.mode() & 0o6000 != 0,
-            multi_call: self.multi_call(&resolved.file, &metadata),
+            multi_call: self.multi_call(&file, &metadata),
             found: path,
-            file: resolved.file,
-            links: resolved.links,
+            file,
         })
     }
 
-    fn elf(&self, path: &Path, resolved: &links::Resolved, file: &File) -> Result<Format, ProgramProblem> {
-        let object = object::read(file).map_err(|problem| object_problem(path, problem))?;
+    fn elf(&self, program: Library, opened: &File) -> Result<Format, ProgramProblem> {
+        let object = object::read(opened).map_err(|problem| object_problem(&program.path, problem))?;
         let Some(loader) = &object.interpreter else {
             // The kernel maps nothing else: static, or the loader itself.
             return Ok(Format::Elf { loader: None, libraries: Vec::new(), module_directories: Vec::new() });
         };
         let loader_path = PathBuf::from(OsStr::from_bytes(loader));
         let loader = loader_at(&loader_path).ok_or_else(|| ProgramProblem::MissingLoader {
-            path: path.to_owned(),
+            path: program.path.clone(),
             loader: loader_path.clone(),
         })?;
         let mut collector = Collector::new(&self.system, loader.clone());
-        let itself = Library::at(path.to_owned(), resolved.clone());
-        collector.add(object, itself)?;
-        let module_directories = modules::directories(&resolved.file, collector.so_far());
+        let file = program.file.clone();
+        collector.add(object, program)?;
+        let module_directories = modules::directories(&file, collector.so_far());
         for directory in &module_directories {
             for module in modules::shared_objects(directory) {
                 collector.add_optional(&module);
@@ -364,7 +316,7 @@ impl Finder<'_> {
 /// A file that may be executed, not looked into yet.
 struct Found {
     path: PathBuf,
-    resolved: links::Resolved,
+    file: PathBuf,
     metadata: fs::Metadata,
 }
 
@@ -381,9 +333,9 @@ fn loader_at(path: &Path) -> Option<Library> {
     if !path.is_absolute() {
         return None;
     }
-    let resolved = links::resolve(path).ok()?;
-    let Object { .. } = object::read(&open_regular(&resolved.file).ok()?).ok()?;
-    Some(Library::at(path.to_owned(), resolved))
+    let file = fs::canonicalize(path).ok()?;
+    object::read(&open_regular(&file).ok()?).ok()?;
+    Some(Library { path: path.to_owned(), file })
 }
 
 /// Opens a regular file, and waits for nothing when it has become something else.

@@ -6,7 +6,8 @@
 //! the same for the same [`Class`], and takes effect when `sys` gives it to the kernel as the last step.
 //!
 //! # What is refused
-//! `groups` is the list, group by group with its reason, and [`describe`] prints it. In short: namespaces; mounts
+//! `list.md` beside this file says it, group by group with its reason, and `golden.txt` number by number; tests keep
+//! both true. In short: namespaces; mounts
 //! by any call; set-id and sticky bits and device nodes by every call that takes a mode; execution from memory;
 //! terminal injection; owners and leases of descriptors; watching others' files; sockets but local ones;
 //! tracing; keys; `bpf`, `perf`, `userfaultfd`, `io_uring` and old asynchronous I/O; file handles; modules, kexec,
@@ -32,13 +33,9 @@ mod groups;
 mod rules;
 mod table;
 
-use std::fmt::Write as _;
-
-use allowed::ALLOWED;
 use assemble::{Architecture, assemble};
 use groups::GROUPS;
 use libc::sock_filter;
-use rules::{Answer, Rule};
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("portcullis-sandbox has system-call tables for x86_64 and aarch64 only");
@@ -71,6 +68,7 @@ pub(crate) enum Signals {
 
 impl Class {
     /// Every class there is.
+    #[cfg(test)]
     pub(crate) const ALL: [Self; 6] = [
         Self::Command,
         Self::CommandReadOnly,
@@ -103,56 +101,15 @@ pub(crate) fn program(class: Class) -> Vec<sock_filter> {
 
 /// Returns the filter of a class without one of its [`groups`]: for runs that show that a group is missed when
 /// it is gone.
+#[cfg_attr(not(test), expect(dead_code, reason = "for the run that takes one group away at a time"))]
 pub(crate) fn program_without(class: Class, group: &str) -> Vec<sock_filter> {
     assemble(Architecture::NATIVE, class, Some(group))
 }
 
 /// Visits the names of the groups of rules.
+#[cfg_attr(not(test), expect(dead_code, reason = "for the run that takes one group away at a time"))]
 pub(crate) fn groups() -> impl Iterator<Item = &'static str> {
     GROUPS.iter().map(|group| group.name)
-}
-
-/// Describes every rule in Markdown, for `docs/`.
-pub(crate) fn describe() -> String {
-    let mut text = String::new();
-    let names = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    for group in GROUPS {
-        let scope: Vec<_> = Class::ALL.into_iter().filter(|class| (group.applies)(*class)).collect();
-        let scope = if scope.len() == Class::ALL.len() {
-            String::new()
-        } else if scope.contains(&Class::CommandReadOnly) {
-            " (permits that do not write)".into()
-        } else if scope.contains(&Class::LandlockLevel(Signals::Scoped)) {
-            " (level `landlock`)".into()
-        } else {
-            " (level `landlock` before Landlock's ABI 6)".into()
-        };
-        // Writing to a `String` does not fail.
-        let _ = write!(text, "### {}{scope}\n{}.\n\n", group.name, group.why);
-        for (rule, calls) in group.rules {
-            let _ = match rule {
-                Rule::Always(answer) => writeln!(text, "- {}: {}", name(*answer), names(calls)),
-                Rule::Judged(conditions) => {
-                    writeln!(text, "- {}: refused is {}", names(calls), conditions.refused)
-                }
-            };
-        }
-        text.push('\n');
-    }
-    let _ = writeln!(text, "### allowed\n{}", names(ALLOWED));
-    text
-}
-
-/// Returns an answer's name: `allow`, or the errno's.
-fn name(answer: Answer) -> &'static str {
-    match answer {
-        Answer::Allow => "allow",
-        Answer::Errno(libc::EPERM) => "EPERM",
-        Answer::Errno(libc::ENOSYS) => "ENOSYS",
-        Answer::Errno(libc::EINVAL) => "EINVAL",
-        Answer::Errno(libc::EAFNOSUPPORT) => "EAFNOSUPPORT",
-        Answer::Errno(_) => "another errno",
-    }
 }
 
 #[cfg(test)]

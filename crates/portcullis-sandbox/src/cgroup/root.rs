@@ -120,7 +120,10 @@ impl Root {
 
         let own = place.join(name(ourselves.pid));
         let make = |directory: &Path| fs::create_dir(directory).and_then(|()| made(directory));
-        make(&own).map_err(|error| failed("make a group", error))?;
+        make(&own).map_err(|error| {
+            let Absent(problem) = failed("make a group", error);
+            Absent(format!("{problem}: give the service a group that it may write (systemd: `Delegate=yes`)"))
+        })?;
         let enabled = enable_in(place).or_else(|refusal| {
             // EBUSY: a group with processes hands no controllers down, unless it is the root of all.
             if refusal.raw_os_error() != Some(libc::EBUSY) {
@@ -150,6 +153,7 @@ impl Root {
     }
 
     /// Returns what was found of earlier lives.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the launcher's report of its start"))]
     pub(crate) fn leftovers(&self) -> &Leftovers {
         &self.leftovers
     }

@@ -9,8 +9,7 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use super::links::{Resolved, resolve};
-use super::object::{self, Object, ObjectProblem};
+use super::object::{self, Object};
 use super::{ProgramProblem, open_regular};
 
 /// Where the loader looks after everything else; those that are not there are passed over.
@@ -35,13 +34,6 @@ pub(crate) struct Library {
     pub(crate) path: PathBuf,
     /// The file that this is, without a link in it.
     pub(crate) file: PathBuf,
-    pub(super) links: Vec<super::Link>,
-}
-
-impl Library {
-    pub(super) fn at(path: PathBuf, resolved: Resolved) -> Self {
-        Self { path, file: resolved.file, links: resolved.links }
-    }
 }
 
 /// The directories of this host in which libraries are searched.
@@ -151,10 +143,9 @@ impl<'a> Collector<'a> {
     /// Adds what may be loaded later: what of it cannot be found is passed over, as it would fail at run time
     /// with the program's own message.
     pub(super) fn add_optional(&mut self, path: &Path) {
-        let Ok(resolved) = resolve(path) else { return };
-        if let Ok(object) = read_object(&resolved.file) {
+        if let Some((library, object)) = candidate(path) {
             // What is missing is the module's own trouble.
-            let _ = self.add(object, Library::at(path.to_owned(), resolved));
+            let _ = self.add(object, library);
         }
     }
 
@@ -239,13 +230,9 @@ impl<'a> Collector<'a> {
 
 /// Opens a candidate; one that is absent or for another machine is passed over, as the loader does.
 fn candidate(path: &Path) -> Option<(Library, Object)> {
-    let resolved = resolve(path).ok()?;
-    let object = read_object(&resolved.file).ok()?;
-    Some((Library::at(path.to_owned(), resolved), object))
-}
-
-fn read_object(file: &Path) -> Result<Object, ObjectProblem> {
-    object::read(&open_regular(file).map_err(ObjectProblem::Io)?)
+    let file = fs::canonicalize(path).ok()?;
+    let object = object::read(&open_regular(&file).ok()?).ok()?;
+    Some((Library { path: path.to_owned(), file }, object))
 }
 
 fn hwcaps_variants(path: &Path) -> Vec<(Library, Object)> {
@@ -330,7 +317,7 @@ mod tests {
 
     #[test]
     fn tokens_are_put_in_and_relative_entries_left_out() {
-        let library = Library { path: "/opt/x/bin/p".into(), file: "/opt/x/bin/p".into(), links: Vec::new() };
+        let library = Library { path: "/opt/x/bin/p".into(), file: "/opt/x/bin/p".into() };
         let paths = path_list(b"$ORIGIN/../lib:${ORIGIN}:lib::/abs/$PLATFORM", &library);
         let machine = format!("/abs/{MACHINE}");
         assert_eq!(paths, ["/opt/x/bin/../lib", "/opt/x/bin", &machine].map(PathBuf::from));

@@ -41,9 +41,6 @@ impl Architecture {
     }
 }
 
-/// Numbers from here on are those of the x32 ABI, which share the architecture's value.
-pub(super) const X32_BIT: u32 = 0x4000_0000;
-
 /// Offset of the number in `seccomp_data`.
 const NUMBER: u32 = 0;
 /// Offset of the architecture.
@@ -110,6 +107,7 @@ pub(super) fn assemble(machine: Architecture, class: Class, missing: Option<&str
         answer_from(number, decide(class, name, missing));
         next = number + 1;
     }
+    // To the end of all numbers, so those of the x32 ABI too, which have bit 30 and the same architecture.
     answer_from(next, Decision::Always(ENOSYS));
 
     let mut blocks: Vec<&[&'static Conditions]> = Vec::new();

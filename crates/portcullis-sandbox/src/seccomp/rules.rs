@@ -65,6 +65,7 @@ pub(super) enum Rule {
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) name: &'static str,
+    #[cfg_attr(not(test), expect(dead_code, reason = "for readers, and for the list that a test keeps"))]
     pub(super) why: &'static str,
     pub(super) applies: fn(Class) -> bool,
     pub(super) rules: &'static [(Rule, &'static [&'static str])],

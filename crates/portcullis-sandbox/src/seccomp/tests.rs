@@ -1,9 +1,13 @@
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
-use super::assemble::{Decision, X32_BIT, decide};
-use super::rules::{EPERM, Is, Test};
+use super::allowed::ALLOWED;
+use super::assemble::{Decision, decide};
+use super::rules::{Answer, EPERM, Is, Rule, Test};
 use super::*;
 
+/// What the numbers of the x32 ABI have, which shares the architecture of x86_64.
+const X32_BIT: u32 = 0x4000_0000;
 const I386: u32 = 0x4000_0003;
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const MACHINES: [Architecture; 2] = [Architecture::X86_64, Architecture::Aarch64];
@@ -488,28 +492,86 @@ fn golden() -> String {
     text
 }
 
-#[test]
-fn answers_to_every_number_are_those_of_the_golden_file() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/seccomp/golden.txt");
+/// Describes every rule in Markdown.
+fn describe() -> String {
+    let mut text = String::from(
+        "# System calls\n\nWhat no group refuses and the last section names is allowed; what is not named is `ENOSYS`. A test writes this \
+         file.\n\n",
+    );
+    let names = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    for group in GROUPS {
+        let scope: Vec<_> = Class::ALL.into_iter().filter(|class| (group.applies)(*class)).collect();
+        let scope = if scope.len() == Class::ALL.len() {
+            String::new()
+        } else if scope.contains(&Class::CommandReadOnly) {
+            " (permits that do not write)".into()
+        } else if scope.contains(&Class::LandlockLevel(Signals::Scoped)) {
+            " (level `landlock`)".into()
+        } else {
+            " (level `landlock` before Landlock's ABI 6)".into()
+        };
+        // Writing to a `String` does not fail.
+        let (first, rest) = group.why.split_at(1);
+        let _ = write!(text, "## {}{scope}\n{}{rest}.\n\n", group.name, first.to_uppercase());
+        for (rule, calls) in group.rules {
+            let _ = match rule {
+                Rule::Always(answer) => writeln!(text, "- {}: {}", name(*answer), names(calls)),
+                Rule::Judged(conditions) => {
+                    writeln!(text, "- {}: refused: {}", names(calls), conditions.refused)
+                }
+            };
+        }
+        text.push('\n');
+    }
+    let _ = writeln!(text, "## allowed\n{}", names(ALLOWED));
+    text
+}
+
+/// Returns an answer's name: `allow`, or the errno's.
+fn name(answer: Answer) -> &'static str {
+    match answer {
+        Answer::Allow => "allow",
+        Answer::Errno(libc::EPERM) => "EPERM",
+        Answer::Errno(libc::ENOSYS) => "ENOSYS",
+        Answer::Errno(libc::EINVAL) => "EINVAL",
+        Answer::Errno(libc::EAFNOSUPPORT) => "EAFNOSUPPORT",
+        Answer::Errno(_) => "another errno",
+    }
+}
+
+/// Compares a file beside this one with what was made; `UPDATE_GOLDEN=1` writes it anew.
+#[track_caller]
+fn check_file(name: &str, made: &str) {
+    let path = format!("{}/src/seccomp/{name}", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(path, golden()).unwrap();
+        std::fs::write(&path, made).unwrap();
     }
     let stored = std::fs::read_to_string(path).unwrap();
-    for (line, (stored, made)) in stored.lines().zip(golden().lines()).enumerate() {
-        assert_eq!(stored, made, "line {}; UPDATE_GOLDEN=1 writes it anew", line + 1);
+    for (line, (stored, made)) in stored.lines().zip(made.lines()).enumerate() {
+        assert_eq!(stored, made, "{name}, line {}; UPDATE_GOLDEN=1 writes it anew", line + 1);
     }
-    assert_eq!(stored.len(), golden().len());
+    assert_eq!(stored.len(), made.len(), "{name}");
 }
 
 #[test]
-fn description_names_every_group_and_call() {
+fn answers_to_every_number_are_those_of_the_golden_file() {
+    check_file("golden.txt", &golden());
+}
+
+#[test]
+fn the_list_names_every_group_and_call() {
     let text = describe();
     for group in GROUPS {
-        assert!(text.contains(&format!("### {}", group.name)), "{}", group.name);
+        assert!(text.contains(&format!("## {}", group.name)), "{}", group.name);
         for (_, names) in group.rules {
             assert!(names.iter().all(|name| text.contains(&format!("`{name}`"))));
         }
     }
+    check_file("list.md", &text);
+}
+
+#[test]
+fn a_group_can_be_left_out_of_the_native_program() {
     assert_eq!(groups().count(), GROUPS.len());
     assert!(program(Class::Command).len() > program_without(Class::Command, "descriptors").len());
 }
