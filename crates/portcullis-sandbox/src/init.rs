@@ -184,7 +184,6 @@ fn set_limits(job: &Job<'_>) -> Result<(), StepError> {
         (Resource::MemLock, 64 * 1024),
         (Resource::MsgQueue, 0),
         (Resource::Nice, 0),
-        (Resource::OpenFiles, limits.open_files.into()),
         (Resource::RealTimePriority, 0),
         (Resource::SigPending, 256),
     ];

@@ -166,6 +166,10 @@ fn confine<'a>(setting: &Setting<'a>, command: &SimpleCommand) -> Result<&'a CSt
     if !filter.is_empty() {
         sys::install_filter(filter).at("seccomp of the command")?;
     }
+    // Here and not in init, which needs descriptors for the pipes of the line.
+    let most = sys::hard_rlimit(sys::Resource::OpenFiles).at("read rlimit")?;
+    let open_files = u64::from(setting.plan.limits.open_files).min(most);
+    sys::set_rlimit(sys::Resource::OpenFiles, open_files).at("rlimit OpenFiles")?;
     Ok(&program.path)
 }
 

@@ -1,0 +1,207 @@
+//! Reaching files (lines 1 to 11 of the threats).
+
+use portcullis_core::{Connector, Level, RedirectionTarget};
+
+use crate::harness::{Line, bench, check, has, path};
+
+#[test]
+fn what_is_not_in_the_view_is_absent_even_to_stat_access_and_chdir() {
+    for host in [
+        "/root",
+        "/boot",
+        "/sys",
+        "/run",
+        "/var",
+        "/home/root",
+        "/etc/shadow",
+        "/etc/ssh",
+        "/proc/sys",
+        "/proc/kcore",
+        "/opt",
+    ] {
+        check(
+            Line::calls(&format!(
+                "openat -100 s:{host} 0x200000 , statx -100 s:{host} 0 0 b:256 , access -100 s:{host} 0 , chdir s:{host}"
+            )),
+            &["openat ! ENOENT", "statx ! ENOENT", "access ! ENOENT", "chdir ! ENOENT"],
+        );
+    }
+    check(Line::calls("openat -100 s:/usr 0x200000 , chdir s:/usr"), &["openat = 3", "chdir = 0"]);
+}
+
+#[test]
+fn the_stand_in_for_etc_knows_one_user_and_no_secret() {
+    check(
+        Line::of("cat /etc/passwd"),
+        &["root:x:0:0:…", "user:x:1000:1000::/home/user:…", "nobody:x:65534:…"],
+    );
+}
+
+#[test]
+fn aliases_lead_nowhere_else() {
+    for alias in [
+        "/proc/self/root/root",
+        "/proc/1/root/root",
+        "/usr/../root",
+        "//root",
+        "/proc/self/cwd/../root",
+        "/proc/thread-self/root/boot",
+    ] {
+        let ran = bench().run(Line::calls(&format!("openat -100 s:{alias} 0x200000"))).unwrap();
+        if !has(Level::Namespaces) {
+            return;
+        }
+        let answer = ran.stdout.trim();
+        assert!(
+            ["openat ! ENOENT", "openat ! EACCES", "openat ! EPERM"].contains(&answer),
+            "{alias}: {answer}"
+        );
+    }
+}
+
+#[test]
+fn nothing_of_the_host_can_be_changed() {
+    check(
+        Line::calls(
+            "openat -100 s:/usr/bin/ls 1 , openat -100 s:/usr/bin/ls 0x201 , openat -100 s:/usr/x 0x41 420 , \
+             truncate s:/usr/bin/ls 0 , mkdirat -100 s:/usr/x 493 , unlinkat -100 s:/usr/bin/ls 0 , \
+             renameat2 -100 s:/usr/bin/ls -100 s:/usr/bin/l 0 , symlinkat s:/x -100 s:/usr/x",
+        ),
+        &[
+            // Its mode says so before the mount does.
+            "openat ! EACCES",
+            "openat ! EROFS",
+            "openat ! EROFS",
+            "truncate ! EACCES",
+            "mkdirat ! EROFS",
+            "unlinkat ! EROFS",
+            "renameat2 ! EROFS",
+            "symlinkat ! EROFS",
+        ],
+    );
+}
+
+#[test]
+fn modes_owners_times_and_attributes_stay_where_only_reading_is_given() {
+    // Under Landlock alone these succeed: the filter of a command that only reads refuses them.
+    check(
+        Line::calls(
+            "fchmodat -100 s:/usr/bin/ls 511 , fchownat -100 s:/usr/bin/ls 1000 1000 0 , \
+             utimensat -100 s:/usr/bin/ls 0 0 , setxattr s:/usr/bin/ls s:user.x s:y 1 0",
+        ),
+        &["fchmodat ! EPERM", "fchownat ! EPERM", "utimensat ! EPERM", "setxattr ! EPERM"],
+    );
+}
+
+#[test]
+fn a_reader_cannot_change_what_its_neighbour_may_write() {
+    let line = |rights: fn(Line) -> Line| {
+        let first = Line::of("touch /workspace/file").write("/workspace");
+        let second = "confinement-probe call fchmodat -100 s:/workspace/file 384 , openat -100 s:/workspace/file 1 , \
+                      utimensat -100 s:/workspace/file 0 0 , unlinkat -100 s:/workspace/file 0";
+        rights(first.then(Connector::IfSucceeded, second))
+    };
+    check(
+        line(|line| line),
+        &["fchmodat ! EPERM", "openat ! EACCES", "utimensat ! EPERM", "unlinkat ! EACCES"],
+    );
+    check(
+        line(|line| line.write("/workspace").delete("/workspace")),
+        &["fchmodat = 0", "openat = 3", "utimensat = 0", "unlinkat = 0"],
+    );
+}
+
+#[test]
+fn writing_does_not_include_deleting() {
+    let make = || Line::of("touch /workspace/a").write("/workspace");
+    let act = "confinement-probe call unlinkat -100 s:/workspace/a 0 , renameat2 -100 s:/workspace/a -100 s:/workspace/b 0";
+    check(
+        make().then(Connector::IfSucceeded, act).write("/workspace"),
+        &["unlinkat ! EACCES", "renameat2 ! EACCES"],
+    );
+    let remove = "confinement-probe call unlinkat -100 s:/workspace/a 0";
+    check(
+        make().then(Connector::IfSucceeded, remove).write("/workspace").delete("/workspace"),
+        &["unlinkat = 0"],
+    );
+}
+
+#[test]
+fn a_line_that_writes_nothing_has_no_writable_path() {
+    check(
+        Line::calls(
+            "openat -100 s:/workspace/x 0x41 420 , openat -100 s:/tmp/x 0x41 420 , openat -100 s:/home/user/x 0x41 420 , \
+             openat -100 s:/dev/shm/x 0x41 420 , openat -100 s:/etc/passwd 1 , openat -100 s:/dev/null 1",
+        ),
+        &[
+            "openat ! EROFS",
+            "openat ! EROFS",
+            "openat ! EROFS",
+            "openat ! ENOENT",
+            "openat ! EROFS",
+            "openat = 3",
+        ],
+    );
+}
+
+#[test]
+fn set_id_bits_and_device_nodes_are_never_made() {
+    check(
+        Line::calls(
+            "openat -100 s:/workspace/f 0x41 2541 , openat -100 s:/workspace/f 0x41 493 , fchmodat -100 s:/workspace/f 2541 , \
+             fchmodat -100 s:/workspace/f 1517 , mkdirat -100 s:/workspace/d 1023 , \
+             mknodat -100 s:/workspace/n 8630 0x103 , mknodat -100 s:/workspace/m 25014 0x700",
+        )
+        .write("/workspace"),
+        &[
+            "openat ! EPERM",
+            "openat = 3",
+            "fchmodat ! EPERM",
+            "fchmodat ! EPERM",
+            "mkdirat ! EPERM",
+            "mknodat ! EPERM",
+            "mknodat ! EPERM",
+        ],
+    );
+}
+
+#[test]
+fn the_devices_are_those_without_a_state() {
+    check(Line::probe("special-files"), &["fd full null random stderr stdin stdout urandom zero"]);
+}
+
+#[test]
+fn protected_directories_of_a_mount_are_covered() {
+    let mut line = Line::calls(
+        "openat -100 s:/usr/share/doc 0x10000 , openat -100 s:/usr/share/doc/base-files 0x10000 , openat -100 s:/usr/share 0x10000",
+    );
+    line.protected = vec![path("/usr/share/doc")];
+    check(line, &["openat ! EACCES", "openat ! EACCES", "openat = 3"]);
+}
+
+#[test]
+fn a_redirection_follows_no_planted_link() {
+    let plant = || Line::of("ln -s /workspace/secret /workspace/link").write("/workspace");
+    let write = plant()
+        .then(Connector::Always, "echo x")
+        .redirect(1, RedirectionTarget::Truncate("/workspace/link".into()))
+        .then(Connector::Always, "confinement-probe call access -100 s:/workspace/secret 0");
+    check(write, &["access ! ENOENT"]);
+    let process = Line::of("ln -s /proc/self/environ /workspace/link")
+        .write("/workspace")
+        .then(Connector::Always, "cat")
+        .redirect(0, RedirectionTarget::Read("/workspace/link".into()));
+    let ran = bench().run(process).unwrap();
+    assert_eq!(ran.stdout, "", "{ran:?}");
+}
+
+#[test]
+fn a_command_reads_what_its_own_permit_gives() {
+    let make = || Line::of("touch /workspace/mine /workspace/other").write("/workspace");
+    let look = "confinement-probe call openat -100 s:/workspace/mine 0 , openat -100 s:/workspace/other 0 , openat -100 s:/workspace 0x10000";
+    check(
+        make().then(Connector::Always, look).reading_only(&["/workspace/mine", "/probe"]),
+        &["openat = 3", "openat ! EACCES", "openat ! EACCES"],
+    );
+    check(make().then(Connector::Always, look), &["openat = 3", "openat = 4", "openat = 5"]);
+}
