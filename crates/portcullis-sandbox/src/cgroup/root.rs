@@ -135,11 +135,7 @@ impl Root {
             enable_in(&own).map_err(|error| failed("enable `memory` and `pids` of our group", error))
         });
         if let Err(problem) = enabled {
-            // Those that were moved are moved back; a second problem would not change the answer.
-            for pid in &ourselves.processes {
-                let _ = write_to(&place.join("cgroup.procs"), &pid.to_string());
-            }
-            let _ = fs::remove_dir(own.join(LEAF));
+            move_out_of_leaf(place, &own);
             let _ = fs::remove_dir(&own);
             return Err(problem);
         }
@@ -181,8 +177,12 @@ impl Drop for Root {
         if self.made_by != std::process::id() {
             return;
         }
+        let own = &self.directories.memory;
+        if let (Version::V2, Some(place)) = (self.version, own.parent()) {
+            move_out_of_leaf(place, own);
+        }
         for directory in self.directories.distinct() {
-            // What is not empty is found by the next start; a leaf that we sit in goes with us.
+            // What is not empty is found by the next start.
             let _ = fs::remove_dir(directory);
         }
     }
@@ -219,6 +219,20 @@ fn move_into_leaf(
             .map_err(|error| failed("move the service into a leaf", error))?;
     }
     enable_in(place).map_err(|error| failed("enable `memory` and `pids`", error))
+}
+
+/// Undoes [`move_into_leaf`], as far as it was done: takes the controllers back, then moves everybody who is in
+/// the leaf back. What fails is left to the next start.
+fn move_out_of_leaf(place: &Path, own: &Path) {
+    let leaf = own.join(LEAF);
+    let Ok(processes) = fs::read_to_string(leaf.join("cgroup.procs")) else { return };
+    for directory in [own, place] {
+        let _ = write_to(&directory.join("cgroup.subtree_control"), "-memory -pids");
+    }
+    for pid in words(&processes) {
+        let _ = write_to(&place.join("cgroup.procs"), pid);
+    }
+    let _ = fs::remove_dir(leaf);
 }
 
 /// Hands `memory` and `pids` down to the groups beneath, where they are not yet.
