@@ -19,4 +19,5 @@ mod events;
 mod ids;
 mod mission;
 mod output;
+mod real;
 mod start;

@@ -1,6 +1,7 @@
 //! A service on a free port of this machine.
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use crate::doubles::{Actor, AllButRm, Brittle, Tokens};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Served {
-    pub(crate) address: SocketAddr,
+    client: Client,
     pub(crate) engine: Arc<Engine>,
     pub(crate) actor: Arc<Actor>,
     pub(crate) store: Arc<Brittle>,
@@ -66,16 +67,39 @@ impl Served {
         let service = Service::new(engine.clone(), Arc::new(Tokens), wanted.http);
         let (close, closing) = watch::channel(false);
         let serving = tokio::spawn(serve(listener, service, closing));
-        Self { address, engine, actor, store, close, serving }
+        let client = Client { address, token: "alice".into() };
+        Self { client, engine, actor, store, close, serving }
     }
 
-    /// Begins a request of `alice`'s.
-    pub(crate) fn request(&self, method: &str, path: &str) -> Asked<'_> {
+    /// Ends the service and waits for it.
+    pub(crate) async fn close(self) {
+        self.close.send(true).unwrap();
+        tokio::time::timeout(PATIENCE, self.serving).await.expect("the service ends").unwrap();
+    }
+}
+
+impl Deref for Served {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+/// Somebody with a token.
+pub(crate) struct Client {
+    pub(crate) address: SocketAddr,
+    pub(crate) token: String,
+}
+
+impl Client {
+    /// Begins a request of the client's own.
+    pub(crate) fn request(&self, method: &str, path: &str) -> Asked {
         let request = Request::builder()
             .method(Method::from_bytes(method.as_bytes()).unwrap())
             .uri(path)
             .header("host", self.address.to_string());
-        Asked { served: self, request, token: Some("alice"), body: Bytes::new() }
+        Asked { address: self.address, request, token: Some(self.token.clone()), body: Bytes::new() }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -118,30 +142,24 @@ impl Served {
         read.expect("the service closes the connection").unwrap_or_default();
         String::from_utf8(answer).unwrap()
     }
-
-    /// Ends the service and waits for it.
-    pub(crate) async fn close(self) {
-        self.close.send(true).unwrap();
-        tokio::time::timeout(PATIENCE, self.serving).await.expect("the service ends").unwrap();
-    }
 }
 
 /// A request that is being made.
-pub(crate) struct Asked<'a> {
-    served: &'a Served,
+pub(crate) struct Asked {
+    address: SocketAddr,
     request: http::request::Builder,
-    token: Option<&'static str>,
+    token: Option<String>,
     body: Bytes,
 }
 
-impl Asked<'_> {
+impl Asked {
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.request = self.request.header(name, value);
         self
     }
 
     pub(crate) fn token(mut self, token: impl Into<Option<&'static str>>) -> Self {
-        self.token = token.into();
+        self.token = token.into().map(str::to_owned);
         self
     }
 
@@ -164,7 +182,7 @@ impl Asked<'_> {
     }
 
     async fn respond(self) -> http::Response<hyper::body::Incoming> {
-        let stream = TcpStream::connect(self.served.address).await.unwrap();
+        let stream = TcpStream::connect(self.address).await.unwrap();
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);

@@ -16,7 +16,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts to log. Does nothing when something else of the process has done so.
+/// Starts to log, panics included. Does nothing when something else of the process has done so.
 pub fn start(filter: &str, format: LogFormat) {
     let human = match format {
         LogFormat::Auto => io::stderr().is_terminal(),
@@ -30,6 +30,14 @@ pub fn start(filter: &str, format: LogFormat) {
     } else {
         builder.json().flatten_event(true).with_writer(io::stderr).try_init()
     };
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let reason =
+            text.or(payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason given");
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(reason, place, "a mistake of ours: panicked");
+    }));
 }
 
 /// Writes each event to standard error as exactly one line, whatever its values hold: what a caller sent must

@@ -196,6 +196,12 @@ impl Reader {
         Some(None)
     }
 
+    /// Keeps what a setting came to that depends on others.
+    fn note_derived(&mut self, name: &'static str, text: impl Display) {
+        self.effective.retain(|(noted, ..)| *noted != name);
+        self.note(name, text);
+    }
+
     /// Reads every setting, and gives up only when all are read.
     fn config(&mut self) -> Option<Config> {
         let rulebook = self.rulebook();
@@ -215,6 +221,8 @@ impl Reader {
         let log_format = self.get("log_format", log_format);
         let store = self.get("store", store);
         let (data_dir, limits) = (data_dir?, limits?);
+        let token_file = token_file?.unwrap_or_else(|| data_dir.join(TOKEN_FILE));
+        self.note_derived("token_file", token_file.display());
         Some(Config {
             listen: listen?,
             store: store?,
@@ -230,7 +238,7 @@ impl Reader {
                 ..portcullis_engine::Config::default()
             },
             auth_service: auth_service?,
-            token_file: token_file?.unwrap_or_else(|| data_dir.join(TOKEN_FILE)),
+            token_file,
             socket_service: socket_service?,
             http: http?,
             drain_time: drain_time?,
@@ -276,9 +284,12 @@ impl Reader {
         let disk_bytes = self.get("disk_limit_bytes", bytes());
         let output_bytes = self.get("output_limit_bytes", bytes());
         let grace_period = self.get("grace_period_seconds", seconds(0.0..=3_600.0));
+        let (wall_time, cpu_time) = (wall_time?, cpu_time?.map(Duration::from_secs));
+        let cpu_time = cpu_time.unwrap_or(wall_time);
+        self.note_derived("cpu_time_limit_seconds", cpu_time.as_secs());
         Some(Limits {
-            wall_time: wall_time?,
-            cpu_time: cpu_time?.map_or(wall_time?, Duration::from_secs),
+            wall_time,
+            cpu_time,
             memory_bytes: memory_bytes?,
             processes: processes?,
             open_files: open_files?,
@@ -310,6 +321,9 @@ impl Reader {
         let rank = |name: &str| self.set(name).map_or(0, |(_, origin)| origin.rank());
         if let Some(port) = port.filter(|_| rank("port") > rank("listen")) {
             listen.set_port(port);
+            self.effective.retain(|(name, ..)| *name != "listen");
+            let origin = self.set("port").map_or(Origin::Default, |(_, origin)| origin.clone());
+            self.effective.push(("listen", listen.to_string(), origin));
         }
         let asks_nobody = auth_service_is_right && self.set("auth_service_url").is_none();
         if asks_nobody && !listen.ip().is_loopback() && !beyond? {

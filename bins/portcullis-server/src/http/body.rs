@@ -9,7 +9,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::connections::Busy;
 use super::failure::Failure;
@@ -141,6 +141,15 @@ impl Body {
         Self { content: Content::Whole(bytes.into()), busy: None }
     }
 
+    /// Keeps a permit until nobody holds the bytes any more, the buffers of the connection included.
+    pub(crate) fn holding(mut self, permit: OwnedSemaphorePermit) -> Self {
+        if let Content::Whole(bytes) = &mut self.content {
+            let held = Held { bytes: std::mem::take(bytes), _permit: permit };
+            *bytes = Bytes::from_owner(held);
+        }
+        self
+    }
+
     /// Returns a body whose pieces come from elsewhere. A slow reader makes the sender wait: at most
     /// `waiting` pieces are in memory.
     pub(crate) fn in_pieces(waiting: usize) -> (Pieces, Self) {
@@ -148,10 +157,25 @@ impl Body {
         (sender, Self { content: Content::Pieces(receiver), busy: None })
     }
 
-    /// Keeps a connection marked as busy until the body is sent.
+    /// Keeps a connection marked as answering until the body is sent.
     pub(crate) fn keeping(mut self, busy: Busy) -> Self {
-        self.busy = Some(busy);
+        self.busy = Some(match &self.content {
+            Content::Whole(_) => busy,
+            Content::Pieces(_) => busy.streaming(),
+        });
         self
+    }
+}
+
+/// Bytes that count against something.
+struct Held {
+    bytes: Bytes,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

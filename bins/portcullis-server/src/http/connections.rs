@@ -7,18 +7,20 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// The connections of the service. When one comes that is one too many, the one that has been waiting for a
 /// request the longest is closed: connections that send nothing, or a byte now and then, never keep out who
-/// has something to ask.
+/// has something to ask. When none waits, it is the one that has been streaming the longest: who watches can
+/// resume, and a crowd of watchers keeps nobody out either.
 #[derive(Debug)]
 pub(crate) struct Connections {
     places: Arc<Semaphore>,
-    waiting: Mutex<Waiting>,
+    expendable: Mutex<Expendable>,
 }
 
+/// The connections that may be closed, by when they became so.
 #[derive(Debug, Default)]
-struct Waiting {
+struct Expendable {
     next_ticket: u64,
-    /// By when they began to wait.
-    connections: BTreeMap<u64, Arc<Notify>>,
+    waiting: BTreeMap<u64, Arc<Notify>>,
+    streaming: BTreeMap<u64, Arc<Notify>>,
 }
 
 /// One connection's place.
@@ -34,7 +36,7 @@ pub(crate) struct Place {
 #[derive(Debug, Default)]
 struct State {
     answering: usize,
-    /// While it answers nothing: its place among those that wait.
+    /// While it is expendable: its place among those that are.
     ticket: Option<u64>,
 }
 
@@ -46,38 +48,57 @@ impl Connections {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             places: Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS))),
-            waiting: Mutex::default(),
+            expendable: Mutex::default(),
         })
     }
 
-    /// Gives a new connection a place, at the cost of the one that has waited longest when there is none;
-    /// when all are being answered, waits for one.
+    /// Gives a new connection a place, at the cost of the most expendable one when there is none; when all
+    /// are being answered, waits for one.
     pub(crate) async fn admit(self: &Arc<Self>) -> Option<Arc<Place>> {
         let permit = match self.places.clone().try_acquire_owned() {
             Ok(permit) => permit,
             Err(_full) => {
-                if let Some((_, longest)) = self.waiting().connections.pop_first() {
-                    longest.notify_one();
-                }
+                self.expendable().pop().inspect(|connection| connection.notify_one());
                 self.places.clone().acquire_owned().await.ok()?
             }
         };
         let leave = Arc::new(Notify::new());
-        let ticket = self.begin_to_wait(&leave);
+        let ticket = self.expendable().add_waiting(&leave);
         let state = Mutex::new(State { answering: 0, ticket: Some(ticket) });
         Some(Arc::new(Place { connections: self.clone(), leave, state, _permit: permit }))
     }
 
-    fn begin_to_wait(&self, leave: &Arc<Notify>) -> u64 {
-        let mut waiting = self.waiting();
-        let ticket = waiting.next_ticket;
-        waiting.next_ticket += 1;
-        waiting.connections.insert(ticket, leave.clone());
+    fn expendable(&self) -> MutexGuard<'_, Expendable> {
+        self.expendable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Expendable {
+    fn ticket(&mut self) -> u64 {
+        self.next_ticket += 1;
+        self.next_ticket
+    }
+
+    fn add_waiting(&mut self, leave: &Arc<Notify>) -> u64 {
+        let ticket = self.ticket();
+        self.waiting.insert(ticket, leave.clone());
         ticket
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn add_streaming(&mut self, leave: &Arc<Notify>) -> u64 {
+        let ticket = self.ticket();
+        self.streaming.insert(ticket, leave.clone());
+        ticket
+    }
+
+    fn remove(&mut self, ticket: u64) {
+        self.waiting.remove(&ticket);
+        self.streaming.remove(&ticket);
+    }
+
+    fn pop(&mut self) -> Option<Arc<Notify>> {
+        let (_, leave) = self.waiting.pop_first().or_else(|| self.streaming.pop_first())?;
+        Some(leave)
     }
 }
 
@@ -91,13 +112,14 @@ impl Place {
     pub(crate) fn busy(self: &Arc<Self>) -> Busy {
         let mut state = self.state();
         state.answering += 1;
-        self.stop_waiting(&mut state);
+        self.forget(&mut state);
         Busy(self.clone())
     }
 
-    fn stop_waiting(&self, state: &mut State) {
+    /// Takes the connection from among those that may be closed.
+    fn forget(&self, state: &mut State) {
         if let Some(ticket) = state.ticket.take() {
-            self.connections.waiting().connections.remove(&ticket);
+            self.connections.expendable().remove(ticket);
         }
     }
 
@@ -106,19 +128,31 @@ impl Place {
     }
 }
 
+impl Busy {
+    /// Marks the answer as one that is streamed, and may be broken off when there are too many connections.
+    pub(crate) fn streaming(self) -> Self {
+        let mut state = self.0.state();
+        self.0.forget(&mut state);
+        state.ticket = Some(self.0.connections.expendable().add_streaming(&self.0.leave));
+        drop(state);
+        self
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.answering -= 1;
         if state.answering == 0 {
-            state.ticket = Some(self.0.connections.begin_to_wait(&self.0.leave));
+            self.0.forget(&mut state);
+            state.ticket = Some(self.0.connections.expendable().add_waiting(&self.0.leave));
         }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.stop_waiting(&mut self.state());
+        self.forget(&mut self.state());
     }
 }
 
@@ -157,5 +191,28 @@ mod tests {
         assert!(!is_asked_to_leave(&fourth).await);
         drop(third);
         assert!(fifth.await.unwrap().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_none_waits_the_longest_stream_goes_and_when_all_are_answered_the_new_one_waits() {
+        let connections = Connections::new(2);
+        let first = connections.admit().await.unwrap();
+        let second = connections.admit().await.unwrap();
+        let stream = first.busy().streaming();
+        let answering = second.busy();
+        let third = tokio::spawn({
+            let connections = connections.clone();
+            async move { connections.admit().await }
+        });
+        first.asked_to_leave().await;
+        assert!(!is_asked_to_leave(&second).await);
+        drop((stream, first));
+        let third = third.await.unwrap().unwrap();
+        let _answering = third.busy();
+        let mut fourth = tokio::spawn(async move { connections.admit().await });
+        assert!(tokio::time::timeout(Duration::from_millis(1), &mut fourth).await.is_err());
+        assert!(!is_asked_to_leave(&second).await);
+        drop((answering, second));
+        assert!(fourth.await.unwrap().is_some());
     }
 }

@@ -1,5 +1,7 @@
 //! What the endpoints answer.
 
+use std::time::Duration;
+
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
@@ -19,8 +21,15 @@ use super::failure::Failure;
 use super::routes::{Open, Private, percent_decode, query_parameters};
 use crate::report::chain;
 
-/// How much output a record shows; the rest is had from `…/output`. Bounds what one answer costs.
+/// How much output a record shows at the most; the rest is had from `…/output`.
 const VIEW_LIMIT_BYTES: u64 = 1 << 20;
+/// How much a record shows while too many large ones are being sent: what every connection may hold at once.
+const SMALL_VIEW_BYTES: u64 = 16 * 1024;
+/// How many large records are made and sent at once. One may take 16 times its output: text of which every
+/// character is escaped, in two members, beside the text itself.
+pub(super) const LARGE_VIEWS: usize = 16;
+/// How long to wait for room to send a large one.
+const LARGE_VIEW_WAIT: Duration = Duration::from_secs(2);
 /// How much output is read from the store at once.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -91,13 +100,13 @@ impl Call<'_> {
     async fn read(&self) -> Result<Response<Body>, Failure> {
         self.parameters::<0>([])?;
         let execution = self.service.engine.read(&self.principal, &self.id()?).await?;
-        Ok(json(StatusCode::OK, &self.view(&execution).await?))
+        self.record(&execution).await
     }
 
     async fn cancel(&self) -> Result<Response<Body>, Failure> {
         self.parameters::<0>([])?;
         match self.service.engine.cancel(&self.principal, &self.id()?).await? {
-            Cancelled::Cancelled(execution) => Ok(json(StatusCode::OK, &self.view(&execution).await?)),
+            Cancelled::Cancelled(execution) => self.record(&execution).await,
             Cancelled::AlreadyEnded(execution) => Err(Failure::AlreadyEnded(execution)),
         }
     }
@@ -200,18 +209,34 @@ impl Call<'_> {
         Ok(values)
     }
 
-    /// Writes a record with the output it has so far, as far as it fits.
-    async fn view(&self, execution: &Execution) -> Result<ExecutionView, AccessError> {
+    /// Answers with a record and the output it has so far, as far as it fits.
+    async fn record(&self, execution: &Execution) -> Result<Response<Body>, Failure> {
+        let large = match execution.output_bytes {
+            ..=SMALL_VIEW_BYTES => None,
+            _ => {
+                let room = self.service.large_views.clone().acquire_owned();
+                tokio::time::timeout(LARGE_VIEW_WAIT, room).await.ok().and_then(Result::ok)
+            }
+        };
+        let limit_bytes = if large.is_some() { VIEW_LIMIT_BYTES } else { SMALL_VIEW_BYTES };
+        let mut response = json(StatusCode::OK, &self.view(execution, limit_bytes).await?);
+        if let Some(permit) = large {
+            response = response.map(|body| body.holding(permit));
+        }
+        Ok(response)
+    }
+
+    async fn view(&self, execution: &Execution, limit_bytes: u64) -> Result<ExecutionView, AccessError> {
         let mut text = OutputText::default();
         let (mut seq, mut shown) = (0, 0);
-        while seq < execution.last_seq && shown < VIEW_LIMIT_BYTES {
+        while seq < execution.last_seq && shown < limit_bytes {
             let chunks = self.service.engine.output(&self.principal, &execution.id, seq, PIECE_BYTES).await?;
             if chunks.is_empty() {
                 break;
             }
             for mut chunk in chunks {
                 seq = chunk.seq;
-                let room = usize::try_from(VIEW_LIMIT_BYTES - shown).unwrap_or(usize::MAX);
+                let room = usize::try_from(limit_bytes - shown).unwrap_or(usize::MAX);
                 if seq > execution.last_seq || room == 0 {
                     break;
                 }

@@ -25,6 +25,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use portcullis_core::{AuthenticateError, Authenticator, Credentials, Principal, Secret};
 use portcullis_engine::Engine;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 pub use body::{Body, BrokenOff};
@@ -85,6 +86,8 @@ pub struct Service {
     engine: Arc<Engine>,
     authenticator: Arc<dyn Authenticator>,
     config: HttpConfig,
+    /// Bounds the memory that records with much output take.
+    large_views: Arc<Semaphore>,
 }
 
 /// One request and its response, for the log.
@@ -115,7 +118,8 @@ impl Service {
     /// Answers for this engine, to whom this authenticator lets in.
     #[must_use]
     pub fn new(engine: Arc<Engine>, authenticator: Arc<dyn Authenticator>, config: HttpConfig) -> Arc<Self> {
-        Arc::new(Self { engine, authenticator, config })
+        let large_views = Arc::new(Semaphore::new(endpoints::LARGE_VIEWS));
+        Arc::new(Self { engine, authenticator, config, large_views })
     }
 
     /// Answers one request. It is a task of its own: who hangs up does not leave half of it done, and a
