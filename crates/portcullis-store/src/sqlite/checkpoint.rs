@@ -1,8 +1,8 @@
 //! Copies the log into the database file beside the writer, so that no acknowledgement waits for it.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use rusqlite::Connection;
@@ -10,7 +10,10 @@ use rusqlite::Connection;
 /// A thread that makes checkpoints when asked. Dropped, it ends the one it is making and goes.
 #[derive(Debug)]
 pub(super) struct Checkpointer {
+    path: Arc<Path>,
     wake: Option<SyncSender<()>>,
+    /// Held while a checkpoint is made: SQLite refuses a second one instead of letting it wait.
+    busy: Arc<Mutex<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -19,9 +22,13 @@ impl Checkpointer {
     pub(super) fn start(path: Arc<Path>, connection: Connection) -> std::io::Result<Self> {
         // One place: asked twice before it begins, it makes one checkpoint.
         let (wake, asked) = mpsc::sync_channel(1);
-        let work = move || asked.iter().for_each(|()| run(&connection, &path));
+        let busy = Arc::default();
+        let work = {
+            let (path, busy) = (Arc::clone(&path), Arc::clone(&busy));
+            move || asked.iter().for_each(|()| run(&connection, &path, &busy))
+        };
         let thread = thread::Builder::new().name("store-checkpoint".into()).spawn(work)?;
-        Ok(Self { wake: Some(wake), thread: Some(thread) })
+        Ok(Self { path, wake: Some(wake), busy, thread: Some(thread) })
     }
 
     /// Asks for a checkpoint and does not wait for it.
@@ -30,6 +37,11 @@ impl Checkpointer {
             // Full: one is asked for already. Disconnected: the thread's own panic message told.
             let _ = wake.try_send(());
         }
+    }
+
+    /// Makes a checkpoint on the caller's connection, after the one that the thread may be making.
+    pub(super) fn run_here(&self, connection: &Connection) {
+        run(connection, &self.path, &self.busy);
     }
 }
 
@@ -42,9 +54,10 @@ impl Drop for Checkpointer {
     }
 }
 
-/// Syncs the log and copies as much of it as no reader still needs. Waits for nobody. A failure costs
-/// nothing but a longer log: what is not copied stays where it is safe.
-pub(super) fn run(connection: &Connection, path: &Path) {
+/// Copies of the log what no reader still needs, and waits for no reader. A failure costs nothing but a longer
+/// log: what is not copied stays where it is safe.
+fn run(connection: &Connection, path: &Path, busy: &Mutex<()>) {
+    let _guard = busy.lock().unwrap_or_else(PoisonError::into_inner);
     if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
         tracing::warn!(path = %path.display(), %error, "could not copy the log into the database");
     }

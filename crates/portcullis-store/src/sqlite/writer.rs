@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::checkpoint::Checkpointer;
 use super::trouble::{Failed, ThreadGone, Trouble, is_of_one_write};
+use super::writes;
 
 /// Writes of one group; more wait for the next.
 const GROUP_LIMIT: usize = 256;
@@ -336,23 +337,32 @@ impl Thread {
 
     /// Sees to syncing what waits for it and to the length of the log, after the answers are given.
     fn tend(&mut self) {
-        let pages = COMMITTED_PAGES.take();
-        if pages.is_some_and(|pages| pages < self.checkpoint_at.saturating_sub(CHECKPOINT_PAGES)) {
+        if self.unsynced_since.is_some_and(|since| since.elapsed() >= UNSYNCED_LIMIT) {
+            // Tried again in as long when it fails.
+            self.unsynced_since = Some(Instant::now());
+            let (reply, _) = oneshot::channel();
+            self.commit(vec![Box::new(Write {
+                operation: "sync output",
+                durability: Durability::Synced,
+                work: Some(writes::probe),
+                answer: None,
+                reply,
+            })]);
+        }
+        let Some(pages) = COMMITTED_PAGES.take() else { return };
+        if pages < self.checkpoint_at - CHECKPOINT_PAGES {
             self.checkpoint_at = CHECKPOINT_PAGES; // The log has begun anew.
         }
-        let pages = pages.unwrap_or(0);
-        let overdue = self.unsynced_since.is_some_and(|since| since.elapsed() >= UNSYNCED_LIMIT);
-        if overdue || pages >= self.checkpoint_at {
-            // A checkpoint begins with a sync of the log.
-            self.unsynced_since = None;
-            self.checkpoint_at = pages.max(self.checkpoint_at - CHECKPOINT_PAGES) + CHECKPOINT_PAGES;
-            if pages < LOG_LIMIT_PAGES {
-                self.checkpointer.ask();
-            } else {
-                // Most is copied by now. With all of it copied, and no writer but this thread, the next
-                // commit begins the log anew.
-                super::checkpoint::run(&self.connection, &self.path);
-            }
+        if pages < self.checkpoint_at {
+            return;
+        }
+        self.checkpoint_at = pages + CHECKPOINT_PAGES;
+        if pages < LOG_LIMIT_PAGES {
+            self.checkpointer.ask();
+        } else {
+            // Most is copied by now. With all of it copied, and no writer but this thread, the next commit
+            // begins the log anew.
+            self.checkpointer.run_here(&self.connection);
         }
     }
 }

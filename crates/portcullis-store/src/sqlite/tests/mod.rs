@@ -2,6 +2,7 @@
 
 mod faults;
 mod files;
+mod killed;
 mod model;
 mod power;
 
