@@ -23,6 +23,7 @@ async fn all_pages(store: &dyn ExecutionStore, query: ListQuery) -> Vec<String> 
             return all;
         }
         assert_eq!(names.len(), query.limit);
+        assert!(all.len() < 100, "the pages do not end: {all:?}");
         query.cursor = next;
     }
 }
