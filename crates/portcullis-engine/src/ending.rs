@@ -26,6 +26,8 @@ pub(crate) struct Story {
     pub(crate) output_cut: bool,
     /// Whether output is missing because the store did not take it.
     pub(crate) output_lost: bool,
+    /// Whether it was stopped for that, because the store will never take it.
+    pub(crate) output_refused: bool,
 }
 
 /// Returns the ending of an execution that was given to the launcher.
@@ -74,6 +76,9 @@ fn of_outcome(outcome: &Outcome, story: &Story) -> Ending {
             ..plain(Status::Failed, Reason::Signal, Some(format!("it was ended by signal {signal}")))
         },
         Ended::Limited(limit) => limited(limit),
+        Ended::Stopped(_) if story.output_refused => {
+            lost("it was ended because the store refused its output".into())
+        }
         Ended::Stopped(reason) => stopped(story.stop.unwrap_or(reason)),
     };
     Ending { usage: Some(outcome.usage.clone()), truncated: outcome.truncated || story.output_cut, ..ending }

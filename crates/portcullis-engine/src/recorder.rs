@@ -51,6 +51,7 @@ struct Gathered {
     over: bool,
     output_cut: bool,
     output_lost: bool,
+    output_refused: bool,
 }
 
 impl Recorder {
@@ -125,6 +126,11 @@ impl Recorder {
         gathered.bytes >= self.shared.config.flush_bytes.max(1) || gathered.chunks.len() >= PIECES
     }
 
+    /// Whether the command waits for the store.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.look(|gathered| self.is_full(gathered))
+    }
+
     /// Takes nothing more; what is gathered is stored at once.
     pub(crate) fn close(&self) {
         self.gathered().closed.get_or_insert_with(Instant::now);
@@ -181,6 +187,7 @@ impl Recorder {
             if !matches!(problem, StoreError::Unavailable { .. }) {
                 // The record was ended, or removed, by somebody else: then nobody needs the rest.
                 error!(execution_id = %self.live.id, error = chain(&problem), "its output is refused");
+                self.look(|gathered| gathered.output_refused = true);
                 self.live.request_stop(StopReason::Shutdown);
                 break;
             }
@@ -222,6 +229,7 @@ impl Recorder {
         self.look(|gathered| Story {
             output_cut: gathered.output_cut,
             output_lost: gathered.output_lost,
+            output_refused: gathered.output_refused,
             ..Story::default()
         })
     }

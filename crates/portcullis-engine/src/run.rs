@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use portcullis_core::{
-    Claim, Confinement, Execution, ExecutionObserver, Flow, OutputStream, StopReason, Update,
+    Claim, Confinement, Execution, ExecutionObserver, Flow, LaunchError, Limits, OutputStream, StopReason,
+    Update,
 };
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -17,6 +18,9 @@ use crate::live::Live;
 use crate::panics::{catching, catching_store};
 use crate::recorder::Recorder;
 use crate::shared::{Gate, Queued, Shared};
+
+/// How long beyond every limit and grace period a launcher is waited for.
+const OVERDUE: Duration = Duration::from_secs(30);
 
 /// Starts what waits, while there are cells for it.
 pub(crate) fn start_waiting(shared: &Arc<Shared>) {
@@ -68,7 +72,11 @@ async fn conduct(shared: &Arc<Shared>, queued: Queued) {
     // Both in this task: the output is stored while the execution goes on, and what is left, after it.
     let launch = async {
         let seen: Arc<dyn ExecutionObserver> = Arc::clone(&observer) as _;
-        let launched = catching(shared.parts.launcher.launch(permit, seen)).await;
+        let limits = permit.plan().limits.clone();
+        let launched = tokio::select! {
+            launched = catching(shared.parts.launcher.launch(permit, seen)) => launched,
+            () = observer.overdue(&limits) => Ok(Err(observer.given_up())),
+        };
         recorder.close();
         launched
     };
@@ -139,6 +147,45 @@ impl Observer {
     /// Goes on to a state of the start, and returns the one before.
     fn turn(&self, to: Start) -> Start {
         std::mem::replace(&mut *self.start.lock().unwrap_or_else(PoisonError::into_inner), to)
+    }
+
+    /// Resolves when the launcher should have returned long ago: after the time limit, or after it was asked
+    /// to stop. Dropping the launch then kills the execution, so that none runs for ever, whatever the
+    /// launcher does.
+    async fn overdue(&self, limits: &Limits) {
+        let by_limit = async {
+            let mut tip = self.live.follow();
+            if tip.wait_for(|tip| tip.running.is_some()).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(limits.wall_time.saturating_add(limits.grace_period)).await;
+        };
+        let by_request = async {
+            self.live.stop_requested().await;
+            tokio::time::sleep(limits.grace_period).await;
+        };
+        tokio::select! {
+            () = by_limit => {}
+            () = by_request => {}
+        }
+        tokio::time::sleep(OVERDUE).await;
+        // The launcher may have the last of the output, and wait for a store that is away.
+        while self.recorder.is_behind() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Returns what is to be said of a launch that was overdue and dropped.
+    fn given_up(&self) -> LaunchError {
+        error!(execution_id = %self.live.id, "the launcher did not end it in time");
+        match self.start() {
+            Start::Claiming | Start::Claimed => {
+                LaunchError::Died { problem: "the launcher did not end it in time".into() }
+            }
+            Start::Waiting | Start::Refused(_) | Start::Unrecorded(_) | Start::CalledOff => {
+                LaunchError::Forbidden
+            }
+        }
     }
 
     fn started(&self, record: Execution) {

@@ -44,7 +44,8 @@ impl Teller {
         notifier: Arc<dyn Notifier>,
         counters: Arc<Counters>,
     ) -> Self {
-        let asked = watch::Sender::new(0);
+        // The start is the first waking: the store may hold what an earlier life left.
+        let asked = watch::Sender::new(1);
         let (settled, seen) = watch::channel(0);
         let desk = Desk { store, notifier, counters };
         let task = tokio::spawn(desk.work(asked.subscribe(), settled));

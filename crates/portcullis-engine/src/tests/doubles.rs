@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use portcullis_core::*;
 use portcullis_store::MemoryStore;
 use time::OffsetDateTime;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{Config, Engine, Parts, Stats, SubmitError, Submitted, Watch, WatchEvent};
 
@@ -118,6 +118,8 @@ pub(super) enum Act {
     End(Ended),
     Fail(LaunchError),
     Panic,
+    /// Hears no wish to stop any more.
+    Deafen,
     /// Hands over to the test.
     Await,
 }
@@ -153,10 +155,12 @@ impl Cell {
     }
 }
 
-impl FakeLauncher {
-    /// Counts one launch less: one that panicked, which did not come to counting itself.
-    pub(super) fn forget_one(&self) {
-        self.at_once.fetch_sub(1, Ordering::SeqCst);
+/// Counts a launch for as long as it lives, however it ends.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -170,10 +174,19 @@ impl Launcher for FakeLauncher {
         let line = permit.into_plan().environment.remove(0).1;
         self.launches.fetch_add(1, Ordering::SeqCst);
         let at_once = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+        let _counted = Counted(&self.at_once);
         assert!(at_once <= self.capacity, "more launches than cells");
         let (acts, mut told) = mpsc::unbounded_channel();
         let mut scripted = (self.script)(&line).into_iter();
         let mut cell = Some(Cell { acts });
+        let deaf = AtomicBool::new(false);
+        let stop = async {
+            let reason = observer.stop_requested().await;
+            if deaf.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
+            reason
+        };
         let work = async {
             loop {
                 let (act, done) = match scripted.next() {
@@ -203,6 +216,7 @@ impl Launcher for FakeLauncher {
                     Act::End(ended) => return Ok(ended),
                     Act::Fail(error) => return Err(error),
                     Act::Panic => panic!("the launcher broke"),
+                    Act::Deafen => deaf.store(true, Ordering::SeqCst),
                     Act::Await => unreachable!("only scripts hand over"),
                 }
                 if let Some(done) = done {
@@ -213,9 +227,8 @@ impl Launcher for FakeLauncher {
         let ended = tokio::select! {
             biased;
             ended = work => ended,
-            reason = observer.stop_requested() => Ok(Ended::Stopped(reason)),
+            reason = stop => Ok(Ended::Stopped(reason)),
         };
-        self.at_once.fetch_sub(1, Ordering::SeqCst);
         self.journal.write(format!("ran {line}"));
         Ok(Outcome { ended: ended?, usage: Usage::default(), truncated: false })
     }
@@ -255,6 +268,15 @@ pub(super) fn by_line(line: &str) -> Vec<Act> {
 
 // ------------------------------------------------------------------------------------------------- store
 
+/// Where in a call of the store the service is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// The store has not done it.
+    Before,
+    /// The store has done it, and nobody knows.
+    After,
+}
+
 /// The memory store, with a journal and faults by count.
 pub(super) struct FaultyStore {
     pub(super) inner: MemoryStore,
@@ -268,6 +290,9 @@ pub(super) struct FaultyStore {
     read_only: AtomicBool,
     /// The same for output.
     refusing_output: AtomicBool,
+    /// The call at which the service is killed, and whether the store still does it.
+    pub(super) cut: Mutex<Option<(usize, Cut)>>,
+    killed: Notify,
     /// A start leaves open what is open.
     shared: AtomicBool,
     /// Calls of `output` that reached the store.
@@ -284,6 +309,8 @@ impl FaultyStore {
             away: AtomicBool::new(false),
             read_only: AtomicBool::new(false),
             refusing_output: AtomicBool::new(false),
+            cut: Mutex::new(None),
+            killed: Notify::new(),
             shared: AtomicBool::new(false),
             output_reads: AtomicUsize::new(0),
         })
@@ -305,6 +332,11 @@ impl FaultyStore {
         self.refusing_output.store(refusing, Ordering::SeqCst);
     }
 
+    /// Resolves when the service is to be killed.
+    pub(super) async fn killed(&self) {
+        self.killed.notified().await;
+    }
+
     fn fails(&self, name: &str, number: usize) -> bool {
         self.away.load(Ordering::SeqCst)
             || self.failing.lock().unwrap().contains(&number)
@@ -321,14 +353,27 @@ impl FaultyStore {
         // As a real store does, it takes a while, in which other tasks go on.
         tokio::task::yield_now().await;
         let number = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        let cut = self.cut.lock().unwrap().filter(|(at, _)| *at == number).map(|(_, cut)| cut);
+        if cut == Some(Cut::Before) {
+            return self.die().await;
+        }
         if self.fails(name, number) {
             self.journal.write(format!("failed {name} {id}"));
             return unavailable(name);
         }
         let answer = call.await?;
         self.journal.write(format!("{name} {id}"));
+        if cut == Some(Cut::After) {
+            return self.die().await;
+        }
         tokio::task::yield_now().await;
         Ok(answer)
+    }
+
+    /// From here on nobody hears of this call again.
+    async fn die<T>(&self) -> T {
+        self.killed.notify_one();
+        std::future::pending().await
     }
 }
 
@@ -516,7 +561,8 @@ impl Service {
 
     /// Returns the next launch that the test drives.
     pub(super) async fn cell(&self) -> Cell {
-        self.cells.lock().await.recv().await.unwrap()
+        let mut cells = self.cells.lock().await;
+        tokio::time::timeout(1_000 * SECOND, cells.recv()).await.expect("a launch").unwrap()
     }
 
     /// Reads ann's record.

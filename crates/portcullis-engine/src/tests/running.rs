@@ -95,10 +95,8 @@ async fn launcher_that_panics_leaves_no_record_open() {
     cell.start().await;
     cell.act(Act::Panic).await;
     assert_eq!(service.told(&x).await, "lost/service_died");
-    service.launcher.forget_one(); // the panic went past the launcher's own count
     let cell = service.cell().await;
     cell.act(Act::Panic).await;
-    service.launcher.forget_one();
     assert_eq!(service.told(&y).await, "failed/start_failed");
     assert_eq!(service.told(&z).await, "completed/exit");
     assert_eq!(service.stats().panics, 2);
@@ -144,4 +142,21 @@ async fn ending_is_written_when_the_store_is_back() {
     assert_eq!(service.listener.last_of(&x).unwrap().status, Status::Running, "nothing false is told");
     service.store.set_away(false);
     assert_eq!(service.told(&x).await, "completed/exit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn launch_that_never_returns_is_dropped_and_its_execution_is_lost() {
+    let service = Service::start(1).await;
+    let x = service.accept("x", "wait").await;
+    let y = service.accept("y", "wait").await;
+    service.cell().await.start().await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(service.told(&x).await, "lost/service_died");
+    let (limit, elapsed) = (Limits::default().wall_time, began.elapsed());
+    assert!(elapsed > limit + 10 * SECOND && elapsed < limit + 60 * SECOND, "{elapsed:?}");
+    // One that was never started and does not listen either.
+    service.cell().await.act(Act::Deafen).await;
+    let cancelled = service.engine.cancel(&ann(), &y).await.unwrap();
+    assert!(matches!(cancelled, crate::Cancelled::Cancelled(_)));
+    assert_eq!(service.journal.count("claim y"), 0);
 }
