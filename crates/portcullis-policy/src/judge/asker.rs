@@ -32,10 +32,15 @@ impl<'a> Asker<'a> {
     }
 
     /// Whether a rule is about this principal.
-    pub(super) fn is_meant_by(&self, rule: &Rule) -> bool {
+    fn is_meant_by(&self, rule: &Rule) -> bool {
         rule.is_general()
             || rule.users.contains(self.name)
             || rule.roles.iter().any(|role| self.roles.contains(role.as_str()))
+    }
+
+    /// Returns the rules that are about this principal and name the program.
+    pub(super) fn rules_of<'b>(&self, book: &'b Book, program: &str) -> Vec<&'b Rule> {
+        book.rules_for(program, self.name, self.roles.iter().copied())
     }
 
     /// Returns the entry that denies the program, and why, when one does.

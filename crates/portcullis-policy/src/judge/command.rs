@@ -259,7 +259,7 @@ impl<'a> Judge<'a> {
     /// Denies what a denying rule matches, whatever else allows it.
     fn deny_rules(&mut self, program: &str, found: &Effects, call: Call<'_>) {
         let book = self.book;
-        for rule in book.rules_of(program).filter(|rule| !rule.allows && self.asker.is_meant_by(rule)) {
+        for rule in self.asker.rules_of(book, program).into_iter().filter(|rule| !rule.allows) {
             let subcommand = found.subcommand.as_deref().unwrap_or("");
             let by_subcommand = rule.subcommands.is_empty() || rule.subcommands.contains(subcommand);
             let by_option = rule.options_denied.is_empty()
@@ -415,11 +415,8 @@ impl<'a> Judge<'a> {
     /// Returns the rules that allow a program to who asks; a personal allowance is one without bounds of its own.
     fn rules_allowing(&self, program: &str) -> Vec<Cow<'a, Rule>> {
         let book: &'a Book = self.book;
-        let mut rules: Vec<Cow<'a, Rule>> = book
-            .rules_of(program)
-            .filter(|rule| rule.allows && self.asker.is_meant_by(rule))
-            .map(Cow::Borrowed)
-            .collect();
+        let about = self.asker.rules_of(book, program).into_iter();
+        let mut rules: Vec<Cow<'a, Rule>> = about.filter(|rule| rule.allows).map(Cow::Borrowed).collect();
         if let Some(entry) = self.asker.allowed_by(program) {
             rules.push(Cow::Owned(Rule { name: entry.to_owned(), ..Rule::default() }));
         }
@@ -443,19 +440,11 @@ impl<'a> Judge<'a> {
             program,
             format!("`{shown}` is not allowed: no rule allows it"),
         );
-        let others: Vec<&Rule> = self.book.rules_of(program).filter(|rule| rule.allows).collect();
-        let personal = self
-            .book
-            .users
-            .values()
-            .chain(self.book.roles.values())
-            .any(|one| one.allow.iter().any(|name| name.as_str() == program));
-        if !others.is_empty() || personal {
+        if let Some(roles) = self.book.allowed_to_others(program) {
             denial.code = USER_DENIED;
             denial.message = format!("`{shown}` is not allowed for the user `{}`", self.asker.name);
-            let roles: Vec<_> =
-                others.iter().flat_map(|rule| &rule.roles).map(|role| format!("`{role}`")).collect();
             if !roles.is_empty() {
+                let roles: Vec<_> = roles.iter().map(|role| format!("`{role}`")).collect();
                 denial.suggestion = Some(format!("who has the role {} may run it", roles.join(" or ")));
             }
             return denial;

@@ -43,7 +43,9 @@ pub(super) fn check_unquoted(c: char, at: usize) -> Result<(), Box<Denial>> {
 fn is_forbidden(c: char) -> bool {
     let control = c.is_control() && !matches!(c, '\t' | '\n');
     // The tables stand for words that are not on the line by two private characters.
-    control || matches!(c, '\u{100000}'..='\u{10ffff}') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    control
+        || matches!(c, '\u{100000}'..='\u{10ffff}')
+        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn is_invisible(c: char) -> bool {

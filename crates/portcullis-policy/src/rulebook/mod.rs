@@ -5,9 +5,9 @@ mod reader;
 mod reference;
 mod testing;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use portcullis_core::{ProgramName, RuleRef, ViewPath};
@@ -177,7 +177,8 @@ impl Rulebook {
 
 /// Whether the tables know what a program's words mean.
 pub(crate) fn is_understood(program: &str) -> bool {
-    program == "cd" || crate::effects::programs().any(|known| known == program)
+    static KNOWN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| crate::effects::programs().collect());
+    program == "cd" || KNOWN.contains(program)
 }
 
 fn program_name(name: &str) -> Result<ProgramName, String> {
@@ -207,7 +208,15 @@ pub(crate) struct Book {
     pub(crate) unknown_users: UnknownUsers,
     pub(crate) tests: Vec<TestCase>,
     /// The rules that name a program.
-    by_program: HashMap<String, Vec<usize>>,
+    by_program: HashMap<String, Named>,
+}
+
+/// The places of the rules that name a program, by whom they are about.
+#[derive(Debug, Clone, Default)]
+struct Named {
+    general: Vec<usize>,
+    users: HashMap<String, Vec<usize>>,
+    roles: HashMap<String, Vec<usize>>,
 }
 
 impl Default for Book {
@@ -239,14 +248,47 @@ impl Book {
         self.by_program.clear();
         for (at, rule) in self.rules.iter().enumerate() {
             for program in &rule.programs {
-                self.by_program.entry(program.as_str().to_owned()).or_default().push(at);
+                let named = self.by_program.entry(program.as_str().to_owned()).or_default();
+                if rule.is_general() {
+                    named.general.push(at);
+                }
+                for user in &rule.users {
+                    named.users.entry(user.clone()).or_default().push(at);
+                }
+                for role in &rule.roles {
+                    named.roles.entry(role.clone()).or_default().push(at);
+                }
             }
         }
     }
 
-    /// Visits the rules that name a program, in the order of the file.
-    pub(crate) fn rules_of(&self, program: &str) -> impl Iterator<Item = &Rule> {
-        self.by_program.get(program).into_iter().flatten().filter_map(|&at| self.rules.get(at))
+    /// Returns the rules that name a program and are about somebody with this name and these roles, in the order of the
+    /// file. Rules about others cost nothing.
+    pub(crate) fn rules_for<'r>(
+        &self,
+        program: &str,
+        user: &str,
+        roles: impl Iterator<Item = &'r str>,
+    ) -> Vec<&Rule> {
+        let Some(named) = self.by_program.get(program) else { return Vec::new() };
+        let mut places = named.general.clone();
+        places.extend(named.users.get(user).into_iter().flatten());
+        places.extend(roles.filter_map(|role| named.roles.get(role)).flatten());
+        places.sort_unstable();
+        places.dedup();
+        places.into_iter().filter_map(|at| self.rules.get(at)).collect()
+    }
+
+    /// Whether some rule allows the program to somebody, and the roles that have it.
+    pub(crate) fn allowed_to_others(&self, program: &str) -> Option<Vec<&str>> {
+        let named = self.by_program.get(program);
+        let allows = |places: &Vec<usize>| places.iter().filter_map(|&at| self.rules.get(at)).any(|rule| rule.allows);
+        let roles = named.iter().flat_map(|named| &named.roles).filter(|(_, places)| allows(places));
+        let roles: BTreeSet<&str> = roles.map(|(role, _)| role.as_str()).collect();
+        let by_rule = named.is_some_and(|named| allows(&named.general) || named.users.values().any(allows));
+        let people = self.users.values().chain(self.roles.values());
+        let by_entry = people.flat_map(|one| &one.allow).any(|name| name.as_str() == program);
+        (by_rule || by_entry || !roles.is_empty()).then(|| roles.into_iter().collect())
     }
 }
 

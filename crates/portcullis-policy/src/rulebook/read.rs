@@ -11,6 +11,7 @@ use super::{
     RuleLimits, TestCase, UnknownUsers, WriteBound, is_understood, program_name,
 };
 use crate::code;
+use crate::effects;
 use crate::nearest::nearest;
 
 /// The keys of the document.
@@ -196,7 +197,7 @@ fn rule(reader: &mut Reader<'_>, table: Table<'_, '_>, cases: &mut Vec<TestCase>
         match program_name(&value) {
             Ok(program) => {
                 if rule.allows && rule.understood && !is_understood(&value) {
-                    let hint = match nearest(&value, crate::effects::programs()) {
+                    let hint = match nearest(&value, effects::programs()) {
                         Some(near) => format!("did you mean `{near}`? Otherwise "),
                         None => String::new(),
                     };
@@ -217,8 +218,8 @@ fn rule(reader: &mut Reader<'_>, table: Table<'_, '_>, cases: &mut Vec<TestCase>
     rule.subcommands = reader.set(table, "subcommands", named);
     if let Some(options) = reader.table(table, "options", "`options` of a [[rule]]") {
         reader.only(options, &["allow", "deny"]);
-        rule.options_allowed = reader.set(options, "allow", option);
-        rule.options_denied = reader.set(options, "deny", option);
+        rule.options_allowed = options_of(reader, options, "allow", &rule);
+        rule.options_denied = options_of(reader, options, "deny", &rule);
     }
     rule.paths = reader.many(table, "paths", absolute);
     rule.hosts = reader.many(table, "hosts", host);
@@ -238,6 +239,27 @@ fn rule(reader: &mut Reader<'_>, table: Table<'_, '_>, cases: &mut Vec<TestCase>
         tests(reader, test, Some(&rule.name), cases);
     }
     rule
+}
+
+/// Reads options by any of their names, and keeps the names by which the tables know them: `-r` denies `--recursive`
+/// and its abbreviations too.
+fn options_of(reader: &mut Reader<'_>, table: Table<'_, '_>, key: &str, rule: &Rule) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for At { value, at } in reader.strings(table, key) {
+        if let Err(message) = option(&value) {
+            reader.problem(at, message);
+            continue;
+        }
+        let known =
+            rule.programs.iter().filter_map(|program| effects::canonical_option(program.as_str(), &value));
+        let before = names.len();
+        names.extend(known.map(str::to_owned));
+        if names.len() == before {
+            let programs: Vec<_> = rule.programs.iter().map(|program| format!("`{program}`")).collect();
+            reader.problem(at, format!("no option `{value}` of {} is known here", programs.join(", ")));
+        }
+    }
+    names
 }
 
 fn limits(reader: &mut Reader<'_>, table: Table<'_, '_>) -> RuleLimits {

@@ -12,6 +12,8 @@ use crate::nearest::nearest;
 /// The text of a rulebook and what is wrong with it so far.
 pub(super) struct Reader<'a> {
     text: &'a str,
+    /// Where each line begins.
+    lines: Vec<usize>,
     problems: Vec<(usize, String)>,
 }
 
@@ -32,7 +34,8 @@ pub(super) struct Table<'t, 'i> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self { text, problems: Vec::new() }
+        let begins = text.match_indices('\n').map(|(at, _)| at + 1);
+        Self { text, lines: std::iter::once(0).chain(begins).collect(), problems: Vec::new() }
     }
 
     pub(super) fn problem(&mut self, at: usize, message: impl Into<String>) {
@@ -43,25 +46,21 @@ impl<'a> Reader<'a> {
     pub(super) fn into_problems(mut self) -> Vec<Problem> {
         self.problems.sort_by_key(|(at, _)| *at);
         self.problems.dedup();
-        let text = self.text;
         let place = |at: usize| {
-            let before = text.get(..at.min(text.len())).unwrap_or(text);
-            let line = before.matches('\n').count() + 1;
-            let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-            (line, column)
+            let line = self.line(at);
+            let begin = self.lines.get(line - 1).copied().unwrap_or_default();
+            (line, self.text.get(begin..at).map_or(0, |before| before.chars().count()) + 1)
         };
-        self.problems
-            .iter()
-            .map(|(at, message)| {
-                let (line, column) = place(*at);
-                Problem { line, column, message: message.clone() }
-            })
-            .collect()
+        let made = self.problems.iter().map(|(at, message)| {
+            let (line, column) = place(*at);
+            Problem { line, column, message: message.clone() }
+        });
+        made.collect()
     }
 
     /// Returns the line of an offset, from 1.
     pub(super) fn line(&self, at: usize) -> usize {
-        self.text.get(..at).unwrap_or_default().matches('\n').count() + 1
+        self.lines.partition_point(|&begin| begin <= at)
     }
 
     /// Reads the document, syntax errors remembered.
