@@ -69,6 +69,13 @@ async fn parameters_are_held_to_what_a_route_takes() {
     for (path, pointer) in [
         ("/api/commands/x?verbose=1", "?verbose"),
         ("/api/commands/allowed?user=bob", "?user"),
+        ("/api/commands?owner=bob", "?owner"),
+        ("/api/commands?limit=0", "?limit"),
+        ("/api/commands?limit=201", "?limit"),
+        ("/api/commands?status=canceled", "?status"),
+        ("/api/commands?acceptedFrom=yesterday", "?acceptedFrom"),
+        ("/api/commands?acceptedBefore=2025-03-25", "?acceptedBefore"),
+        ("/api/commands?cursor=none-of-ours", "?cursor"),
         ("/api/commands/x/output?stream=both", "?stream"),
         ("/api/commands/x/output?stream=stdout&stream=stderr", "?stream"),
         ("/api/commands/x/events?lastEventId=abc", "?lastEventId"),
@@ -140,7 +147,7 @@ async fn routes_methods_and_targets_that_are_none_are_named() {
     }
     for (method, path, allow) in [
         ("DELETE", "/health", "GET, HEAD, OPTIONS"),
-        ("GET", "/api/commands", "POST, OPTIONS"),
+        ("DELETE", "/api/commands", "POST, GET, HEAD, OPTIONS"),
         ("PUT", "/api/commands/x", "GET, HEAD, OPTIONS"),
         ("GET", "/api/commands/x/cancel", "POST, OPTIONS"),
         ("GET", "/api/commands/validate", "POST, OPTIONS"),

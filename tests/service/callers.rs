@@ -14,6 +14,7 @@ async fn nothing_but_health_is_done_without_a_token() {
     served.run("x", "echo x").await;
     for (method, path) in [
         ("POST", "/api/commands"),
+        ("GET", "/api/commands"),
         ("GET", "/api/commands/x"),
         ("POST", "/api/commands/x/cancel"),
         ("GET", "/api/commands/x/events"),

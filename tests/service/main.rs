@@ -17,6 +17,7 @@ mod callers;
 mod connections;
 mod events;
 mod ids;
+mod lists;
 mod mission;
 mod output;
 mod real;

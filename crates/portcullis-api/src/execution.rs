@@ -19,7 +19,7 @@ pub struct ExecutionView {
     pub status: Status,
     /// The command line as written.
     pub command: String,
-    /// Both streams in order of arrival, without the last newline; `null` before it starts, and in events.
+    /// Both streams in order of arrival, without the last newline; `null` before it starts, in lists and in events.
     pub output: Option<String>,
     /// The exit code, when the line ended by itself.
     pub exit_code: Option<i32>,
@@ -104,6 +104,16 @@ impl ExecutionView {
         }
         self
     }
+}
+
+/// A page of a caller's executions: the answer of `GET /api/commands`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecutionList {
+    /// The records without their output, newest first.
+    pub executions: Vec<ExecutionView>,
+    /// What to send as `cursor` for the page behind this one; `null` when there is none.
+    #[serde(default)]
+    pub next: Option<String>,
 }
 
 /// Returns 0 before the start, then the percentage of the time limit that has passed, from 1 to 99, and 100

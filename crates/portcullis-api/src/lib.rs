@@ -32,7 +32,7 @@ mod timestamp;
 
 pub use commands::{AllowedCommands, AllowedProgramView, Judgement};
 pub use event::{EventKind, OutputEncoding, OutputEvent};
-pub use execution::{ConfinementView, ExecutionView, LimitsView, UsageView};
+pub use execution::{ConfinementView, ExecutionList, ExecutionView, LimitsView, UsageView};
 pub use json::{InvalidMember, ReadError, UnknownMembers};
 pub use places::{Surroundings, TOKEN_FILE, URL_FILE, state_directories};
 pub use problem::{DenialView, Problem, ProblemCode, RuleView, SpanView};

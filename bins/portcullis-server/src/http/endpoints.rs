@@ -2,23 +2,26 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, LOCATION};
+use http::header::{CONTENT_TYPE, LINK, LOCATION};
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use portcullis_api::{
-    AllowedCommands, ExecutionView, InvalidMember, Judgement, OutputText, ProblemCode, ReadError,
-    SubmitRequest, SubmitResponse, UnknownMembers,
+    AllowedCommands, ExecutionList, ExecutionView, InvalidMember, Judgement, OutputText, ProblemCode,
+    ReadError, SubmitRequest, SubmitResponse, UnknownMembers,
 };
-use portcullis_core::{Execution, ExecutionId, OutputStream, Principal, Verdict};
+use portcullis_core::{
+    Execution, ExecutionId, ListQuery, OutputStream, Principal, Status, StoreError, Verdict,
+};
 use portcullis_engine::{AccessError, Cancelled, Submitted};
 use serde::Serialize;
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::Service;
 use super::body::{Body, BrokenOff, RequestBody};
 use super::events;
 use super::failure::Failure;
-use super::routes::{Open, Private, percent_decode, query_parameters};
+use super::routes::{Open, Private, percent_decode, percent_encode, query_parameters};
 use crate::report::chain;
 
 /// How much output a record shows at the most; the rest is had from `…/output`.
@@ -30,6 +33,9 @@ const SMALL_VIEW_BYTES: u64 = 16 * 1024;
 pub(super) const LARGE_VIEWS: usize = 16;
 /// How long to wait for room to send a large one.
 const LARGE_VIEW_WAIT: Duration = Duration::from_secs(2);
+/// How many records a list shows when nobody says, and at the most.
+const LIST_DEFAULT: usize = 50;
+const LIST_LIMIT: usize = 200;
 /// How much output is read from the store at once.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -66,6 +72,7 @@ pub(crate) async fn private(
 ) -> Result<Response<Body>, Failure> {
     match endpoint {
         Private::Submit => call.submit(body).await,
+        Private::List => call.list().await,
         Private::Read => call.read().await,
         Private::Cancel => call.cancel().await,
         Private::Events => call.events().await,
@@ -93,6 +100,39 @@ impl Call<'_> {
         let mut response = json(status, &answer);
         if let Ok(location) = HeaderValue::from_str(&location) {
             response.headers_mut().insert(LOCATION, location);
+        }
+        Ok(response)
+    }
+
+    async fn list(&self) -> Result<Response<Body>, Failure> {
+        let names = ["status", "program", "acceptedFrom", "acceptedBefore", "limit", "cursor"];
+        let [status, program, from, before, limit, cursor] = self.parameters(names)?;
+        let query = ListQuery {
+            owner: None,
+            status: status.as_deref().map(read_status).transpose()?,
+            accepted_from: from.as_deref().map(|text| read_time("acceptedFrom", text)).transpose()?,
+            accepted_before: before.as_deref().map(|text| read_time("acceptedBefore", text)).transpose()?,
+            program: program.clone(),
+            limit: limit.as_deref().map_or(Ok(LIST_DEFAULT), read_limit)?,
+            cursor,
+        };
+        let (engine, now) = (&self.service.engine, OffsetDateTime::now_utc());
+        let page = engine.list(&self.principal, query).await.map_err(|error| match error {
+            StoreError::Refused { problem, .. } => parameter("cursor", problem),
+            error => Failure::Store(error),
+        })?;
+        let view = |execution: &Execution| ExecutionView::without_output(execution, now);
+        let list = ExecutionList { executions: page.executions.iter().map(view).collect(), next: page.next };
+        let mut response = json(StatusCode::OK, &list);
+        if let Some(next) = &list.next {
+            let kept = [("status", &status), ("program", &program), ("acceptedFrom", &from)];
+            let kept = kept.into_iter().chain([("acceptedBefore", &before), ("limit", &limit)]);
+            let mut link = format!("</api/commands?cursor={}", percent_encode(next));
+            for (name, value) in kept.filter_map(|(name, value)| Some((name, value.as_deref()?))) {
+                link.push_str(&format!("&{name}={}", percent_encode(value)));
+            }
+            link.push_str(">; rel=\"next\"");
+            response.headers_mut().extend(HeaderValue::try_from(link).ok().map(|link| (LINK, link)));
         }
         Ok(response)
     }
@@ -249,6 +289,22 @@ impl Call<'_> {
         let omitted = execution.output_bytes.saturating_sub(shown);
         Ok(ExecutionView::without_output(execution, OffsetDateTime::now_utc()).with_output(&text, omitted))
     }
+}
+
+fn read_status(text: &str) -> Result<Status, Failure> {
+    let accepted =
+        "`scheduled`, `running`, `completed`, `failed`, `cancelled`, `timeout` or `lost` is accepted";
+    Status::parse(text).ok_or_else(|| parameter("status", format!("is `{text}`; {accepted}")))
+}
+
+fn read_time(name: &str, text: &str) -> Result<OffsetDateTime, Failure> {
+    let accepted = "a time such as `2025-03-25T16:17:12Z` is accepted (RFC 3339)";
+    OffsetDateTime::parse(text, &Rfc3339).map_err(|_| parameter(name, format!("is `{text}`; {accepted}")))
+}
+
+fn read_limit(text: &str) -> Result<usize, Failure> {
+    let limit = text.parse().ok().filter(|limit| (1..=LIST_LIMIT).contains(limit));
+    limit.ok_or_else(|| parameter("limit", format!("is `{text}`; 1 to {LIST_LIMIT} is accepted")))
 }
 
 /// Says what is wrong with a parameter of the query.

@@ -52,6 +52,8 @@ pub(crate) enum Failure {
     Submit(#[from] SubmitError),
     #[error(transparent)]
     Access(#[from] AccessError),
+    #[error(transparent)]
+    Store(StoreError),
     #[error("the execution `{}` had already ended: it is `{}`", .0.id, .0.status.as_str())]
     AlreadyEnded(Box<Execution>),
     #[error("the service made a mistake")]
@@ -155,6 +157,7 @@ impl Failure {
                 AccessError::NotFound(_) => Code::ExecutionNotFound.into(),
                 AccessError::Store(error) => store(error),
             },
+            Self::Store(error) => store(error),
             Self::AlreadyEnded(execution) => {
                 let view = ExecutionView::without_output(execution, OffsetDateTime::now_utc());
                 Answer { execution: Some(Box::new(view)), ..Code::ExecutionAlreadyEnded.into() }

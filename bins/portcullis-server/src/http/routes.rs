@@ -30,6 +30,7 @@ pub(crate) enum Open {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Private {
     Submit,
+    List,
     Read,
     Cancel,
     Events,
@@ -51,6 +52,7 @@ pub(crate) const ROUTES: &[Route] = &[
     open(Method::GET, "/health", Open::Health),
     open(Method::GET, "/problems/:family/:detail", Open::Problem),
     private(Method::POST, "/api/commands", Private::Submit),
+    private(Method::GET, "/api/commands", Private::List),
     private(Method::GET, "/api/commands/allowed", Private::Allowed),
     private(Method::POST, "/api/commands/validate", Private::Validate),
     private(Method::GET, "/api/commands/:id", Private::Read),
@@ -127,6 +129,19 @@ pub(crate) fn percent_decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// Encodes a text so that it is one value of a query (RFC 3986 §2.3: all but the unreserved).
+pub(crate) fn percent_encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
 /// Reads the parameters of a query, in order; `None` when it is not well formed.
 pub(crate) fn query_parameters(query: &str) -> Option<Vec<(String, String)>> {
     query
@@ -200,6 +215,13 @@ mod tests {
         ] {
             assert_eq!(percent_decode(text).as_deref(), wanted, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded_again() {
+        let text = "a b&c=ä/%\0~";
+        assert_eq!(percent_encode(text), "a%20b%26c%3D%C3%A4%2F%25%00~");
+        assert_eq!(percent_decode(&percent_encode(text)).as_deref(), Some(text));
     }
 
     #[test]
