@@ -31,8 +31,7 @@ fn script(program: &str, reading: &Reading, option: &str) -> Result<(String, usi
     let given = reading.given.iter().filter(|given| given.option.names.contains(&option));
     let mut words: Vec<_> = given.flat_map(|given| &given.values).map(|(word, at)| (word, *at)).collect();
     if words.is_empty() {
-        let first = reading.operands.first().filter(|operand| operand.count == Count::One);
-        words.extend(first.map(|operand| (&operand.word, operand.argument)));
+        words.extend(reading.operands.first().map(|operand| (&operand.word, operand.argument)));
     }
     let argument = words.first().map(|(_, argument)| *argument);
     let texts: Option<Vec<&str>> = words.iter().map(|(word, _)| seen_text(word)).collect();

@@ -19,6 +19,7 @@
 mod awk;
 mod details;
 mod find;
+mod git;
 mod options;
 mod roles;
 mod sed;
@@ -198,8 +199,9 @@ pub(crate) fn effects(program: &str, arguments: &[Word]) -> Result<Effects, Unkn
         "echo" | "printf" => {}
         "test" | "[" => test::read(program, arguments, &mut effects)?,
         "find" => find::read(arguments, &mut effects)?,
+        "git" => git::read(arguments, &mut effects)?,
         _ => {
-            let table = table::find(program).ok_or(Unknown::Program)?;
+            let table = table::find(program).filter(|_| !program.contains('/')).ok_or(Unknown::Program)?;
             let reading = options::read(table, arguments)?;
             roles::apply(table, &reading, &mut effects)?;
             details::add(program, &reading, arguments, &mut effects)?;
@@ -221,8 +223,17 @@ pub(crate) fn inner_effects(inner: &Inner) -> Result<Effects, Unknown> {
 
 /// Names every program that has a table or a parser, in order.
 pub(crate) fn programs() -> impl Iterator<Item = &'static str> {
-    const PARSED: [&str; 5] = ["[", "echo", "find", "printf", "test"];
+    const PARSED: [&str; 6] = ["[", "echo", "find", "git", "printf", "test"];
     let mut names: Vec<_> = table::names().filter(|name| !name.contains('/')).chain(PARSED).collect();
     names.sort_unstable();
     names.into_iter()
+}
+
+/// Returns the name by which [`Effects::options`] knows an option that is written out in full (`-r` of `grep` is
+/// `--recursive`); `None` when no table of the program, or of its sub-commands, has it.
+pub(crate) fn canonical_option(program: &str, option: &str) -> Option<&'static str> {
+    let of_subcommands = format!("{program}/");
+    let tables = table::names().filter(|name| *name == program || name.starts_with(&of_subcommands));
+    let mut options = tables.filter_map(table::find).flat_map(|table| &table.options);
+    options.find(|known| known.names.contains(&option)).map(table::Opt::canonical)
 }

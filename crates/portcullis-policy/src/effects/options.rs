@@ -58,6 +58,8 @@ pub(super) struct Reading {
     pub(super) operands: Vec<Operand>,
     /// Whether what follows the last word cannot be an option: `--` was given, or operands end the options.
     pub(super) closed: bool,
+    /// How many operands stand before the terminator `--`, when it is given.
+    pub(super) before_terminator: Option<usize>,
     /// A word that is not on the line and may be an option.
     pub(super) open: Option<usize>,
 }
@@ -114,6 +116,7 @@ impl<'a> Reader<'a> {
         }
         if word.as_literal() == Some("--") && !style.no_terminator {
             self.reading.closed = true;
+            self.reading.before_terminator = Some(self.reading.operands.len());
             return Ok(());
         }
         if word.is_glob() {
@@ -149,8 +152,29 @@ impl<'a> Reader<'a> {
         if attached.is_none() && word.is_glob() {
             return Err(self.usage("a pattern cannot name an option"));
         }
+        if attached.is_none() && self.negates(name)? {
+            return Ok(());
+        }
         let option = resolve_long(self.table, name).map_err(|problem| self.unknown(name, problem))?;
         self.give(option, name.to_owned(), attached, word)
+    }
+
+    /// Whether `--no-NAME` undoes an option that has no effect on what this module tells.
+    fn negates(&self, name: &str) -> Result<bool, Unknown> {
+        let known = |name: &str| self.table.options.iter().find(|option| option.names.contains(&name));
+        let Some(bare) = name.strip_prefix("--no-").filter(|_| self.table.style.negatable) else {
+            return Ok(false);
+        };
+        if known(name).is_some() {
+            return Ok(false);
+        }
+        match known(&format!("--{bare}")) {
+            Some(option) if option.marks.is_empty() => Ok(true),
+            Some(option) => {
+                Err(self.usage(&format!("`{name}` undoes `{}`; leave both out", option.canonical())))
+            }
+            None => Ok(false),
+        }
     }
 
     /// `-a`, `-abc`, `-ovalue`, `-o value`.

@@ -44,7 +44,7 @@ pub(super) fn apply(table: &'static Table, reading: &Reading, effects: &mut Effe
     apply_options(reading, effects);
     if let Some(argument) = reading.open {
         for option in &table.options {
-            for kind in option.harms() {
+            for kind in table.harms_of(option) {
                 let why =
                     format!("words that are not on the line may be the option `{}`", option.canonical());
                 effects.unbounded(kind, &why, Some(argument), "operand");

@@ -17,10 +17,11 @@
 //! - `exact`: long names are written out, options count also behind operands;
 //! - `first`: behind the first operand nothing is an option (joined with `gnu` or `exact`);
 //! - `single`: long names have one dash (`-name`), and there are no bundles;
-//! - `digits`: `-5` is an option; `equals`: `-o=FILE` means `-o FILE`; `no-terminator`: `--` is no terminator.
+//! - `digits`: `-5` is an option; `equals`: `-o=FILE` means `-o FILE`; `no-terminator`: `--` is no terminator;
+//!   `negatable`: `--no-NAME` undoes `--NAME`.
 //!
 //! `operands ROLE…` says what the operands are by position; `ROLE...` may repeat. With `@mark` it applies when options
-//! with those marks are given. `default ROLE PATH` applies without any operand. `marks @mark…` are always set.
+//! with those marks are given. `include NAME…` takes over the options of tables above. `default ROLE PATH` applies without any operand. `marks @mark…` are always set.
 //!
 //! An option line holds options, parted by commas: its names, `=ROLE` for each value it takes (`[=ROLE]` when the
 //! value is optional and attached), marks, and `!KIND why` for what giving it does. `#` at the beginning of a line opens a comment.
@@ -34,6 +35,7 @@ use super::EffectKind;
 const SOURCES: &[(&str, &str)] = &[
     ("table/coreutils.txt", include_str!("table/coreutils.txt")),
     ("table/search.txt", include_str!("table/search.txt")),
+    ("table/git.txt", include_str!("table/git.txt")),
 ];
 
 /// How a program reads its options.
@@ -51,6 +53,8 @@ pub(super) struct Style {
     pub(super) equals: bool,
     /// `--` does not end the options.
     pub(super) no_terminator: bool,
+    /// `--no-NAME` undoes `--NAME`.
+    pub(super) negatable: bool,
 }
 
 /// What a value or an operand is.
@@ -197,6 +201,20 @@ pub(super) struct Table {
     pub(super) marks: Vec<&'static str>,
 }
 
+impl Table {
+    /// Returns the kinds of effect that giving an option can have beside reading, also by what it makes of operands.
+    pub(super) fn harms_of(&self, option: &Opt) -> Vec<EffectKind> {
+        let mut kinds: Vec<EffectKind> = option.harms().collect();
+        for operands in &self.operands {
+            if operands.marks.iter().any(|mark| option.marks.contains(mark)) {
+                let roles = operands.before.iter().chain(&operands.repeated).chain(&operands.behind);
+                kinds.extend(roles.flat_map(|role| role.harms()));
+            }
+        }
+        kinds
+    }
+}
+
 /// Returns a program's table (`git/log` for a sub-command's).
 pub(super) fn find(name: &str) -> Option<&'static Table> {
     TABLES.as_ref().ok()?.get(name)
@@ -305,6 +323,7 @@ fn set_style(style: &mut Style, word: &str) -> Result<(), String> {
         "digits" => style.digits = true,
         "equals" => style.equals = true,
         "no-terminator" => style.no_terminator = true,
+        "negatable" => style.negatable = true,
         other => return Err(format!("`{other}` is no style")),
     }
     Ok(())

@@ -5,6 +5,7 @@ use portcullis_core::{Piece, Span, Word};
 use super::*;
 
 mod everyday;
+mod git;
 
 /// Splits a line of a test into words: blanks part, `'…'` and `\` quote, `*`, `?` and `[…]` are patterns.
 fn words(line: &str) -> Vec<Word> {
@@ -96,20 +97,34 @@ fn rendered(found: Result<Effects, Unknown>) -> String {
     parts.join("; ")
 }
 
-/// Checks what a line does.
+/// Checks what lines do. Reports every case that is wrong.
 #[track_caller]
-fn check(line: &str, wanted: &str) {
-    let words = words(line);
-    let (program, arguments) = words.split_first().unwrap();
-    assert_eq!(rendered(effects(program.as_literal().unwrap(), arguments)), wanted, "{line}");
+fn check_all(cases: &[(&str, &str)]) {
+    check_with(cases, |program, arguments| rendered(effects(program, arguments)));
 }
 
-/// Checks what the commands of a wrapper's line do.
+/// Checks what the commands of wrappers do.
 #[track_caller]
-fn check_inner(line: &str, wanted: &str) {
-    let words = words(line);
-    let (program, arguments) = words.split_first().unwrap();
-    let outer = effects(program.as_literal().unwrap(), arguments).expect("the wrapper is understood");
-    let found: Vec<_> = outer.inner.iter().map(|inner| rendered(inner_effects(inner))).collect();
-    assert_eq!(found.join(" / "), wanted, "{line}");
+fn check_inner(cases: &[(&str, &str)]) {
+    check_with(cases, |program, arguments| match effects(program, arguments) {
+        Ok(outer) => {
+            let found: Vec<_> = outer.inner.iter().map(|inner| rendered(inner_effects(inner))).collect();
+            found.join(" / ")
+        }
+        problem => format!("wrapper: {}", rendered(problem)),
+    });
+}
+
+#[track_caller]
+fn check_with(cases: &[(&str, &str)], judge: impl Fn(&str, &[Word]) -> String) {
+    let mut wrong = String::new();
+    for (line, wanted) in cases {
+        let words = words(line);
+        let (program, arguments) = words.split_first().unwrap();
+        let found = judge(program.as_literal().unwrap(), arguments);
+        if found != *wanted {
+            wrong.push_str(&format!("{line}\n  wanted: {wanted}\n  found:  {found}\n"));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
 }

@@ -77,7 +77,7 @@ pub(super) fn effects_of(inner: &Inner) -> Result<Effects, Unknown> {
 
 /// Whether some option of the program can do harm, and `--` ends the options.
 fn wants_terminator(table: &Table) -> bool {
-    !table.style.no_terminator && table.options.iter().any(|option| option.harms().next().is_some())
+    !table.style.no_terminator && table.options.iter().any(|option| !table.harms_of(option).is_empty())
 }
 
 fn touches_unseen(subject: &Subject) -> bool {
