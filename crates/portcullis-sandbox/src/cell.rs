@@ -16,7 +16,7 @@ use crate::programs::{Finder, Programs};
 use crate::sys::{self, Forked, Pid, Polled, WaitStatus};
 use crate::tree;
 use crate::view;
-use crate::wire::{self, AtStep, FromCell, Refused, StepError, ToCell};
+use crate::wire::{self, Answer, AtStep, FromCell, Refused, StepError, ToCell};
 
 /// How often counters are looked at while a line runs.
 const TICK: Duration = Duration::from_millis(100);
@@ -40,14 +40,6 @@ pub(crate) struct Cell {
     pub(crate) base_view: Option<OwnedFd>,
 }
 
-/// Whether a cell may be used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fitness {
-    Fit,
-    /// Something of an execution may be left: the cell ends, and a new one is made.
-    Unfit,
-}
-
 impl Cell {
     /// Serves executions until the link ends, and ends the process. The launcher makes a new cell.
     pub(crate) fn serve(mut self) -> ! {
@@ -55,8 +47,8 @@ impl Cell {
             match wire::receive::<ToCell>(&self.link) {
                 Ok(Some((ToCell::Run { plan, stdin }, descriptors))) => {
                     let Some(streams) = take_streams(descriptors, stdin) else { break 1 };
-                    let (answer, fitness) = self.run(&plan, streams);
-                    if wire::send(self.link.as_fd(), &answer, &[]).is_err() || fitness == Fitness::Unfit {
+                    let answer = self.run(&plan, streams);
+                    if wire::send(self.link.as_fd(), &answer, &[]).is_err() || !answer.fit {
                         break 1;
                     }
                 }
@@ -69,19 +61,20 @@ impl Cell {
         sys::exit_now(status)
     }
 
-    fn run(&mut self, plan: &Plan, streams: Streams) -> (FromCell, Fitness) {
+    fn run(&mut self, plan: &Plan, streams: Streams) -> FromCell {
+        let refuse = |refused, fit| FromCell { answer: Answer::Refused(refused), fit };
         let names = plan.programs();
         let prepared = self.within_ceilings(plan).and_then(|()| self.finder.find(&names));
         let programs = match prepared {
             Ok(programs) => programs,
-            Err(refused) => return (FromCell::Refused(refused), Fitness::Fit),
+            Err(refused) => return refuse(refused, true),
         };
         if let Err(step) = self.enter_view(&names, &programs).and_then(|()| self.set_limits(&plan.limits)) {
-            return (FromCell::Refused(Refused::Step(step)), Fitness::Unfit);
+            return refuse(Refused::Step(step), false);
         }
         match self.run_prepared(plan, &programs, streams) {
             Ok(answer) => answer,
-            Err(step) => (FromCell::Refused(Refused::Step(step)), Fitness::Unfit),
+            Err(step) => refuse(Refused::Step(step), false),
         }
     }
 
@@ -160,7 +153,7 @@ impl Cell {
         plan: &Plan,
         programs: &Programs,
         streams: Streams,
-    ) -> Result<(FromCell, Fitness), StepError> {
+    ) -> Result<FromCell, StepError> {
         let input = match streams.input {
             Some(input) => input,
             None => sys::open_at(None, c"/dev/null", libc::O_RDONLY, 0).at("open /dev/null")?,
@@ -204,8 +197,11 @@ impl Cell {
         };
         let report = read_report(report_read);
         let answer = conclude(watched, report, status, counters.as_ref(), usage);
-        let clean = gone && watched != Watched::LinkEnded && self.empty_host_workspace();
-        Ok((answer, if clean { Fitness::Fit } else { Fitness::Unfit }))
+        // Memory may not be given back at once after it ran out, and the launcher counts such ends for the whole
+        // life of a cell: it is not used again.
+        let ran_out = counters.as_ref().is_some_and(|counters| counters.oom_kills > 0);
+        let fit = gone && !ran_out && watched != Watched::LinkEnded && self.empty_host_workspace();
+        Ok(FromCell { answer, fit })
     }
 
     /// Waits for init to end, and sees to the limits and the server's word meanwhile.
@@ -353,14 +349,14 @@ fn conclude(
     status: WaitStatus,
     counters: Option<&Counters>,
     usage: Usage,
-) -> FromCell {
+) -> Answer {
     let out_of_memory = counters.is_some_and(|counters| counters.oom_kills > 0);
     let refused_processes = counters.is_some_and(|counters| counters.pids_refused > 0);
     let ended = match (watched, report) {
-        (_, Some(Report::Refused(refused))) => return FromCell::Refused(refused),
+        (_, Some(Report::Refused(refused))) => return Answer::Refused(refused),
         (Watched::Stopped(ended), _) => ended,
         _ if out_of_memory => Ended::Limited(Limit::Memory),
-        (_, Some(Report::Broken(step))) => return FromCell::Broken(step),
+        (_, Some(Report::Broken(step))) => return Answer::Broken(step),
         (_, Some(Report::Exited(code))) if code != 0 && refused_processes => Ended::Limited(Limit::Processes),
         (_, Some(Report::Exited(code))) => Ended::Exited(code),
         (_, Some(Report::Signaled(libc::SIGXFSZ))) => Ended::Limited(Limit::FileSize),
@@ -369,14 +365,14 @@ fn conclude(
         (_, None) => match status {
             WaitStatus::Signaled(signal) => Ended::Signaled(signal),
             WaitStatus::Exited(_) => {
-                return FromCell::Broken(StepError {
+                return Answer::Broken(StepError {
                     step: "report of the execution".into(),
                     errno: libc::EPROTO,
                 });
             }
         },
     };
-    FromCell::Ended { ended, usage }
+    Answer::Ended { ended, usage }
 }
 
 fn read_report(report: OwnedFd) -> Option<Report> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use portcullis_core::{
     Confinement, Ended, ExecutionObserver, Flow, LaunchError, Launcher, Limit, Outcome, OutputStream, Permit,
-    Plan, Usage,
+    Usage,
 };
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,7 +19,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::StartError;
 use crate::start::LauncherProcess;
 use crate::sys;
-use crate::wire::{self, FromCell, FromLauncher, Refused, StepError, ToCell, ToLauncher};
+use crate::wire::{self, Answer, FromCell, FromLauncher, Refused, StepError, ToCell, ToLauncher};
 
 /// How much output is taken at once.
 const READ_BYTES: usize = 32 * 1024;
@@ -182,6 +182,17 @@ async fn listen(link: AsyncFd<OwnedFd>, mut child: std::process::Child, shared: 
                 state.confinement = Some(confinement);
                 state.free.push_back(CellLink { number: cell, link });
             }
+            Ok(Some((FromLauncher::Found { removed, kept }, none))) if none.is_empty() => {
+                for group in removed {
+                    tracing::info!(group, "removed a control group that an earlier life had left");
+                }
+                for group in kept {
+                    tracing::warn!(
+                        group,
+                        "a control group of an earlier life has processes in it: end them by hand"
+                    );
+                }
+            }
             Ok(Some((FromLauncher::Failed { slot, failure, last }, none))) if none.is_empty() => {
                 tracing::warn!(slot, %failure, last, "a cell could not be made");
                 if last {
@@ -228,40 +239,43 @@ impl Launcher for Sandbox {
     ) -> Result<Outcome, LaunchError> {
         let mut plan = permit.into_plan();
         let stdin = plan.stdin.take();
-        let cell = self.free_cell().await?;
+        let mut cell = self.free_cell().await?;
         if observer.starting(&self.confinement).await == Flow::Stop {
             self.give_back(cell);
             return Err(LaunchError::Forbidden);
         }
         let output_limit = plan.limits.output_bytes;
-        let mut streams = match start(&cell, plan, stdin).await {
-            Ok(streams) => streams,
-            Err(error) => {
-                return Err(LaunchError::Confinement { step: "hand over to the cell".into(), source: error });
+        let message = ToCell::Run { plan: Box::new(plan), stdin: stdin.is_some() };
+        let mut tries = 0;
+        let mut streams = loop {
+            match start(&cell, &message, stdin.as_deref()).await {
+                Ok(streams) => break streams,
+                // A cell that had died while it was free has taken nothing over: another one may.
+                Err(error) if is_gone(&error) && tries < self.cells => cell = self.free_cell().await?,
+                Err(error) => {
+                    self.give_back(cell);
+                    return Err(LaunchError::Confinement {
+                        step: "hand over to the cell".into(),
+                        source: error,
+                    });
+                }
             }
+            tries += 1;
         };
         let mut flow =
             OutputFlow { observer: &observer, left: output_limit, truncated: false, stopped: false };
         let answer = attend(&cell, &mut streams, &mut flow).await;
         let truncated = flow.truncated;
         match answer {
-            Ok(FromCell::Ended { ended, usage }) => {
-                self.give_back(cell);
-                Ok(Outcome { ended, usage, truncated })
-            }
-            Ok(FromCell::Refused(refused)) => {
-                self.give_back(cell);
-                Err(match refused {
-                    Refused::Program { program, problem } => LaunchError::Program { program, problem },
-                    Refused::Step(failure) => {
-                        LaunchError::Confinement { source: failure.source(), step: failure.step }
-                    }
-                    Refused::Unenforceable(problem) => LaunchError::Unenforceable { problem },
-                })
-            }
-            Ok(FromCell::Broken(failure)) => {
-                self.give_back(cell);
-                Err(LaunchError::Died { problem: failure.to_string() })
+            Ok(FromCell { answer, fit }) => {
+                if fit {
+                    self.give_back(cell);
+                }
+                match answer {
+                    Answer::Ended { ended, usage } => Ok(Outcome { ended, usage, truncated }),
+                    Answer::Refused(refused) => Err(refusal(refused)),
+                    Answer::Broken(failure) => Err(LaunchError::Died { problem: failure.to_string() }),
+                }
             }
             Err(error) => {
                 let number = cell.number;
@@ -282,6 +296,19 @@ impl Launcher for Sandbox {
     }
 }
 
+fn refusal(refused: Refused) -> LaunchError {
+    match refused {
+        Refused::Program { program, problem } => LaunchError::Program { program, problem },
+        Refused::Step(failure) => LaunchError::Confinement { source: failure.source(), step: failure.step },
+        Refused::Unenforceable(problem) => LaunchError::Unenforceable { problem },
+    }
+}
+
+/// Whether a link's other end has ended.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
 /// Our ends of an execution's pipes.
 struct Streams {
     output: Option<pipe::Receiver>,
@@ -289,7 +316,7 @@ struct Streams {
 }
 
 /// Makes the pipes, feeds standard input in a task of its own, and hands the plan to the cell.
-async fn start(cell: &CellLink, plan: Plan, stdin: Option<Vec<u8>>) -> io::Result<Streams> {
+async fn start(cell: &CellLink, message: &ToCell, stdin: Option<&[u8]>) -> io::Result<Streams> {
     let (output_write, output) = pipe::pipe()?;
     let (error_write, error) = pipe::pipe()?;
     let output_write = output_write.into_blocking_fd()?;
@@ -301,10 +328,9 @@ async fn start(cell: &CellLink, plan: Plan, stdin: Option<Vec<u8>>) -> io::Resul
         let (write, read) = pipe::pipe()?;
         read_end = read.into_blocking_fd()?;
         descriptors.push(read_end.as_fd());
-        input = Some((write, bytes));
+        input = Some((write, bytes.to_vec()));
     }
-    let message = ToCell::Run { plan: Box::new(plan), stdin: input.is_some() };
-    send(&cell.link, &message, &descriptors).await?;
+    send(&cell.link, message, &descriptors).await?;
     if let Some((mut write, bytes)) = input {
         tokio::spawn(async move {
             // A command that does not read its input closes it; that is its own affair.

@@ -79,6 +79,7 @@ fn prepare(job: &Job<'_>) -> Result<(), StepError> {
             std::env::set_current_dir(job.plan.working_directory.as_str()).at("working directory")?;
         }
         Level::Landlock => {
+            sys::set_parent_death_signal(libc::SIGKILL).at("parent-death signal")?;
             sys::set_subreaper().at("subreaper")?;
             let directory = job.host_workspace.unwrap_or(Path::new("/"));
             std::env::set_current_dir(directory).at("working directory")?;

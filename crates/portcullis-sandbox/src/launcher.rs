@@ -14,6 +14,7 @@ use crate::cgroup;
 use crate::config::Config;
 use crate::making::{self, Ground, Identities, MadeCell};
 use crate::sys::{self, Polled};
+use crate::tree;
 use crate::wire::{self, AtStep, FromLauncher, StepError, ToLauncher};
 
 /// The name that a launcher is started by.
@@ -54,7 +55,10 @@ fn serve() -> Result<(), StepError> {
     if !none.is_empty() {
         return Err(StepError { step: "configuration".into(), errno: libc::EPROTO });
     }
+    // What a dead cell has left behind comes to us, where no pid namespace ends it.
+    sys::set_subreaper().at("subreaper")?;
     let mut launcher = Launcher::new(config, link);
+    launcher.tell_what_was_found()?;
     let ended = launcher.work();
     launcher.end();
     ended
@@ -112,6 +116,17 @@ impl Launcher {
         }
         let slots = (0..config.cells.max(1)).map(|_| Slot::default()).collect();
         Self { config, link, cgroups, ground: None, weaker, landlock_abi, identities, slots, made: 0 }
+    }
+
+    fn tell_what_was_found(&self) -> Result<(), StepError> {
+        const MOST: usize = 100;
+        let Some(root) = &self.cgroups else { return Ok(()) };
+        let names = |paths: &[std::path::PathBuf]| {
+            paths.iter().take(MOST).map(|path| path.display().to_string()).collect::<Vec<_>>()
+        };
+        let found = root.leftovers();
+        let message = FromLauncher::Found { removed: names(&found.removed), kept: names(&found.kept) };
+        wire::send(self.link.as_fd(), &message, &[]).at("tell the server")
     }
 
     fn work(&mut self) -> Result<(), StepError> {
@@ -250,6 +265,7 @@ impl Launcher {
         for cell in cells {
             cell.bury();
         }
+        tree::end_strays(&[]);
     }
 
     /// Reaps a cell that has ended, takes what it held away, and tells the server.
@@ -257,7 +273,13 @@ impl Launcher {
         let Some((number, cell)) = self.slots.get_mut(index).and_then(|slot| slot.cell.take()) else {
             return Ok(());
         };
-        let message = FromLauncher::Gone { cell: number, oom_kills: cell.bury() };
+        let oom_kills = cell.bury();
+        if self.ground == Some(Ground::Host) {
+            let living: Vec<_> =
+                self.slots.iter().filter_map(|slot| slot.cell.as_ref()).map(|(_, cell)| cell.pid).collect();
+            tree::end_strays(&living);
+        }
+        let message = FromLauncher::Gone { cell: number, oom_kills };
         wire::send(self.link.as_fd(), &message, &[]).at("tell the server")
     }
 }

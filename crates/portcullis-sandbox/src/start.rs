@@ -46,7 +46,10 @@ pub fn start_launcher(config: &Config) -> Result<LauncherProcess, StartError> {
 ///
 /// # Errors
 /// When the process could not be started.
-#[expect(clippy::disallowed_methods, reason = "the one process that the server starts; everything else it asks for")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one process that the server starts; everything else it asks for"
+)]
 pub fn start_launcher_from(
     executable: &std::path::Path,
     config: &Config,

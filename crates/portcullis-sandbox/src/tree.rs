@@ -37,6 +37,22 @@ pub(crate) fn end_descendants() -> bool {
     false
 }
 
+/// Kills and reaps every child of ours, with its descendants, that is none of these: what a dead cell has left.
+pub(crate) fn end_strays(living: &[Pid]) {
+    for _ in 0..MOST_ROUNDS {
+        let kept: Vec<Pid> =
+            living.iter().flat_map(|&pid| descendants(pid).into_iter().chain([pid])).collect();
+        let strays: Vec<Pid> = descendants(own_pid()).into_iter().filter(|pid| !kept.contains(pid)).collect();
+        for &pid in &strays {
+            let _ = sys::kill(pid, libc::SIGKILL);
+            let _ = sys::wait(pid, false);
+        }
+        if strays.is_empty() {
+            return;
+        }
+    }
+}
+
 fn own_pid() -> Pid {
     Pid::try_from(std::process::id()).unwrap_or(-1)
 }

@@ -26,6 +26,13 @@ pub(crate) enum ToLauncher {
 /// From the launcher to the server.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromLauncher {
+    /// What earlier lives of the service have left, and what became of it. Once, before any cell.
+    Found {
+        /// Control groups that were removed.
+        removed: Vec<String>,
+        /// Control groups that could not be, since something lives in them.
+        kept: Vec<String>,
+    },
     /// A cell is ready; its link comes as a descriptor.
     Ready {
         /// Its number, which no other cell of this launcher had or will have.
@@ -70,9 +77,18 @@ pub(crate) enum ToCell {
     },
 }
 
-/// From a cell to the server.
+/// From a cell to the server: the answer to `Run`.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum FromCell {
+pub(crate) struct FromCell {
+    /// What became of it.
+    pub(crate) answer: Answer,
+    /// Whether the cell can run another; otherwise it ends, and the launcher makes a new one.
+    pub(crate) fit: bool,
+}
+
+/// What became of a plan.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
     /// Nothing of the line ran.
     Refused(Refused),
     /// It ended, and everything of it is gone.

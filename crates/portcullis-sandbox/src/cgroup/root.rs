@@ -149,7 +149,6 @@ impl Root {
     }
 
     /// Returns what was found of earlier lives.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the launcher's report of its start"))]
     pub(crate) fn leftovers(&self) -> &Leftovers {
         &self.leftovers
     }
