@@ -19,6 +19,85 @@
 //!
 //! # What this crate leaves to others
 //! It knows no HTTP, no SQL and no Linux.
+//!
+//! # Example
+//! Parts that take a few lines each: a policy that permits everything, and a launcher that prints a greeting.
+//! ```
+//! use std::sync::Arc;
+//!
+//! use portcullis_core::*;
+//! use portcullis_engine::{Config, Engine, Parts, Submitted, WatchEvent};
+//! use portcullis_store::MemoryStore;
+//!
+//! # struct Everything;
+//! # impl Policy for Everything {
+//! #     fn judge(&self, _: &Principal, _: &Submission) -> Verdict {
+//! #         let workspace = ViewPath::root();
+//! #         Verdict::Permit(Box::new(Permit::grant(Plan {
+//! #             script: Script { steps: vec![] },
+//! #             working_directory: workspace.clone(),
+//! #             workspace,
+//! #             environment: vec![],
+//! #             stdin: None,
+//! #             limits: Limits::default(),
+//! #             protected: vec![],
+//! #         })), Grant::default())
+//! #     }
+//! #     fn allowed(&self, _: &Principal) -> Vec<AllowedProgram> { vec![] }
+//! # }
+//! # struct Silence;
+//! # #[async_trait::async_trait]
+//! # impl Notifier for Silence {
+//! #     fn announce(&self, _: Update) {}
+//! #     async fn conclude(&self, _: Update) -> Result<(), NotifyError> { Ok(()) }
+//! # }
+//! struct Greeter;
+//!
+//! #[async_trait::async_trait]
+//! impl Launcher for Greeter {
+//!     async fn launch(
+//!         &self,
+//!         _permit: Permit,
+//!         observer: Arc<dyn ExecutionObserver>,
+//!     ) -> Result<Outcome, LaunchError> {
+//!         let confinement =
+//!             Confinement { level: Level::Full, landlock_abi: None, cgroup: None, weaker: vec![] };
+//!         if observer.starting(&confinement).await == Flow::Stop {
+//!             return Err(LaunchError::Forbidden);
+//!         }
+//!         observer.output(OutputStream::Stdout, b"hello\n".to_vec()).await;
+//!         Ok(Outcome { ended: Ended::Exited(0), usage: Usage::default(), truncated: false })
+//!     }
+//!
+//!     fn capacity(&self) -> usize {
+//!         1
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let parts = Parts {
+//!     policy: Arc::new(Everything),
+//!     launcher: Arc::new(Greeter),
+//!     store: Arc::new(MemoryStore::new()),
+//!     notifier: Arc::new(Silence),
+//! };
+//! let engine = Engine::start(parts, Config::default()).await?;
+//! let ann = Principal { id: "1".into(), name: "ann".into(), ..Principal::local() };
+//! let Submitted::New(execution) = engine.submit(&ann, None, Submission::of("echo hello")).await? else {
+//!     unreachable!("its id was made for it")
+//! };
+//! let mut watch = engine.watch(&ann, &execution.id, 0).await?;
+//! while let Some(event) = watch.next().await? {
+//!     match event {
+//!         WatchEvent::Status(record) => println!("{}", record.status.as_str()),
+//!         WatchEvent::Output(chunk) => assert_eq!(chunk.bytes, b"hello\n"),
+//!         WatchEvent::Ended(record) => assert_eq!(record.status, Status::Completed),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 mod vocabulary;
