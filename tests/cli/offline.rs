@@ -39,11 +39,31 @@ fn a_batch_is_answered_line_by_line_in_order() {
         ended.stdout
     );
     assert_eq!(answers[1]["span"], json!([0, 2]));
-    assert_eq!(answers[2]["code"], "batch/malformed");
+    assert_eq!(answers[2]["code"], "request/malformed");
     for answer in &answers {
         let members: Vec<_> = answer.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(members, ["code", "id", "message", "rule", "span", "suggestion", "verdict"]);
     }
+}
+
+#[test]
+fn a_rulebook_that_ships_is_known_by_name_and_tells_users_apart() {
+    let check = |user: &str, line: &str| {
+        Client::new(["policy", "check", "--rulebook", "team", "--user", user, line]).run().code
+    };
+    assert_eq!(check("bob", "head -3 notes"), Some(0));
+    assert_eq!(check("alice", "head -3 notes"), Some(1));
+    assert_eq!(check("dave", "ls"), Some(1));
+}
+
+#[test]
+fn a_rulebook_that_fails_its_own_test_is_told_which() {
+    let text =
+        "version = 1\n\n[[rule]]\nname = \"base\"\nprograms = [\"ls\"]\n\n[[test]]\nallow = [\"rm x\"]\n";
+    let ended = Client::new(["policy", "test", "rules.toml"]).file("rules.toml", text).here().run();
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stdout.contains("rules.toml: 0 of 1 tests passed"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("no test reached the rules base"), "{}", ended.stdout);
 }
 
 #[test]

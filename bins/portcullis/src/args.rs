@@ -190,7 +190,7 @@ pub(crate) enum Policy {
 /// Judge lines by a rulebook file, without a service
 ///
 /// Exits with 0 when the line is allowed and 1 when it is not. With `--batch`, reads one JSON object a line on standard
-/// input, {"id", "user", "command"}, and answers each with one, in order: {"id", "verdict", "code", "span", "message", "rule",
+/// input, {"id", "user", "roles", "command"}, and answers each with one, in order: {"id", "verdict", "code", "span", "message", "rule",
 /// "suggestion"}.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -208,7 +208,7 @@ pub(crate) struct PolicyCheck {
     #[arg(long, value_name = "NAME")]
     pub(crate) role: Vec<String>,
     /// Judge the JSON lines on standard input
-    #[arg(long, conflicts_with_all = ["line", "words"])]
+    #[arg(long, conflicts_with_all = ["line", "words", "user", "role"])]
     pub(crate) batch: bool,
     /// The command line, as one argument
     #[arg(value_name = "COMMAND LINE", num_args = 0..)]

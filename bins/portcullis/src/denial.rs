@@ -13,7 +13,7 @@ pub(crate) fn draw_view(line: &str, view: &DenialView) -> String {
 
 /// Draws a denial; what the line holds cannot drive the terminal.
 pub(crate) fn draw(line: &str, denial: &Denial) -> String {
-    plain_lines(&explain::draw(line, denial))
+    format!("{}\n", plain_lines(explain::draw(line, denial).trim_end()))
 }
 
 fn of_view(view: &DenialView) -> Denial {

@@ -131,14 +131,9 @@ pub(crate) async fn check(service: &Service, args: Check, json: bool) -> Result<
     if json {
         print_json(&read.json)?;
     } else if judgement.valid {
-        let by = if judgement.rules.is_empty() {
-            String::new()
-        } else {
-            format!(" by {}", judgement.rules.join(", "))
-        };
-        print(&format!("allowed{}\n", plain(&by)))?;
+        print(&show::allowed_by(&judgement.rules))?;
     } else if let Some(view) = &judgement.denial {
-        print(&format!("{}\n", denial::draw_view(&line, view).trim_end()))?;
+        print(&denial::draw_view(&line, view))?;
     } else {
         print(&format!("{}\n", plain(&judgement.message)))?;
     }

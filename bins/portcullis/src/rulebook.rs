@@ -1,19 +1,20 @@
 //! Judges by a rulebook on this machine: no service is asked.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufWriter, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use portcullis_core::{Denial, Limits, Policy as _, Principal, Submission, Verdict};
+use portcullis_core::{Limits, Policy as _, Principal, Submission, Verdict};
+use portcullis_policy::batch::{Answer, Question, answer_json};
 use portcullis_policy::{Problem, Rulebook, RulebookPolicy, TestFailure, TestReport};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::args::{PolicyCheck, PolicyTest};
 use crate::denial;
 use crate::failure::{EXIT_NO, Failure};
 use crate::line;
-use crate::show::{print, print_json};
+use crate::show::{self, print, print_json};
 use crate::terminal::plain;
 
 /// What the service allows when nothing is configured.
@@ -22,34 +23,29 @@ const DEFAULT_ALLOWLIST: [&str; 6] = ["ls", "echo", "cat", "grep", "find", "pwd"
 /// Judges one line, or a batch.
 pub(crate) fn check(args: PolicyCheck, as_json: bool) -> Result<ExitCode, Failure> {
     let policy = load(args.rulebook.as_deref())?;
-    let principal = |name: &str| Principal {
-        id: name.to_owned(),
-        name: name.to_owned(),
-        roles: args.role.iter().cloned().collect(),
-        permissions: std::collections::BTreeSet::new(),
-    };
     if args.batch {
-        return batch(&policy, &args.user, principal);
+        return batch(&policy);
     }
     let line = line::of(args.line, args.words)?;
-    let verdict = policy.judge(&principal(&args.user), &Submission::of(&line));
-    let allowed = matches!(verdict, Verdict::Permit(..));
+    let principal = Principal {
+        id: args.user.clone(),
+        name: args.user,
+        roles: args.role.into_iter().collect(),
+        permissions: BTreeSet::new(),
+    };
+    let verdict = policy.judge(&principal, &Submission::of(&line));
+    let code =
+        if matches!(verdict, Verdict::Permit(..)) { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NO) };
     if as_json {
-        print_json(&answer(&Value::Null, &verdict))?;
-    } else {
-        match verdict {
-            Verdict::Permit(_, grant) => {
-                let by = if grant.rules.is_empty() {
-                    String::new()
-                } else {
-                    format!(" by {}", grant.rules.join(", "))
-                };
-                print(&format!("allowed{}\n", plain(&by)))?;
-            }
-            Verdict::Deny(denial) => print(&format!("{}\n", denial::draw(&line, &denial).trim_end()))?,
-        }
+        let answer = Answer::of(Value::Null, &verdict);
+        print_json(&json!(answer))?;
+        return Ok(code);
     }
-    Ok(if allowed { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NO) })
+    match verdict {
+        Verdict::Permit(_, grant) => print(&show::allowed_by(&grant.rules))?,
+        Verdict::Deny(denial) => print(&denial::draw(&line, &denial))?,
+    }
+    Ok(code)
 }
 
 /// Checks a rulebook, runs the tests that it carries, and says what they did not reach.
@@ -61,7 +57,11 @@ pub(crate) fn test(args: &PolicyTest, as_json: bool) -> Result<ExitCode, Failure
             if as_json {
                 print_json(&json!({ "passed": false, "problems": problems }))?;
             } else {
-                print(&format!("{}: refused as a whole\n{}\n", args.file.display(), indented(&error.to_string())))?;
+                print(&format!(
+                    "{}: refused as a whole\n{}\n",
+                    args.file.display(),
+                    indented(&error.to_string())
+                ))?;
             }
             return Ok(ExitCode::from(EXIT_NO));
         }
@@ -135,78 +135,32 @@ fn read(file: &Path) -> Result<String, Failure> {
         .map_err(|error| Failure::new(format!("the rulebook `{}` cannot be read: {error}", file.display())))
 }
 
-/// One line of a batch. Members that are not known are passed over: what feeds us may keep more beside a line.
-#[derive(Debug, Deserialize)]
-struct Question {
-    #[serde(default)]
-    id: Value,
-    user: Option<String>,
-    command: String,
-}
-
-/// Answers each line of standard input with one line, in order, until it ends.
-fn batch(
-    policy: &RulebookPolicy,
-    user: &str,
-    principal: impl Fn(&str) -> Principal,
-) -> Result<ExitCode, Failure> {
+/// Answers each line of standard input with one line, in order, until it ends. A line that is no question is
+/// answered with a denial, so that nobody takes silence for a yes, and the exit code says that there was one.
+fn batch(policy: &RulebookPolicy) -> Result<ExitCode, Failure> {
     let mut input = io::stdin().lock();
     let mut output = BufWriter::new(io::stdout().lock());
-    let mut raw = Vec::new();
-    let mut failed = false;
-    for number in 1u64.. {
-        raw.clear();
-        let read = input.read_until(b'\n', &mut raw);
+    let unwritable = |error: io::Error| Failure::new(format!("the answers cannot be written: {error}"));
+    let mut line = Vec::new();
+    let mut code = ExitCode::SUCCESS;
+    loop {
+        line.clear();
+        let read = input.read_until(b'\n', &mut line);
         if read.map_err(|error| Failure::new(format!("standard input cannot be read: {error}")))? == 0 {
             break;
         }
-        if raw.trim_ascii().is_empty() {
+        let line = line.trim_ascii();
+        if line.is_empty() {
             continue;
         }
-        let answered = match serde_json::from_slice::<Question>(&raw) {
-            Ok(question) => {
-                let asks = principal(question.user.as_deref().unwrap_or(user));
-                answer(&question.id, &policy.judge(&asks, &Submission::of(question.command)))
-            }
-            Err(error) => {
-                failed = true;
-                unreadable(&raw, number, &error)
-            }
-        };
-        let written = writeln!(output, "{answered}");
-        match written {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
-            written => {
-                written.map_err(|error| Failure::new(format!("the answers cannot be written: {error}")))?
-            }
+        if serde_json::from_slice::<Question>(line).is_err() {
+            code = ExitCode::from(EXIT_NO);
+        }
+        match writeln!(output, "{}", answer_json(policy, line)) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(code),
+            written => written.map_err(unwritable)?,
         }
     }
-    output.flush().map_err(|error| Failure::new(format!("the answers cannot be written: {error}")))?;
-    Ok(if failed { ExitCode::from(EXIT_NO) } else { ExitCode::SUCCESS })
-}
-
-/// Answers a question that cannot be read. It is a denial, so that nobody takes silence for a yes.
-fn unreadable(raw: &[u8], number: u64, error: &serde_json::Error) -> Value {
-    let id = serde_json::from_slice::<Value>(raw).ok().and_then(|value| value.get("id").cloned());
-    json!({
-        "id": id, "verdict": "deny", "code": "batch/malformed", "span": null,
-        "message": format!("line {number} of the batch is not a question: {error}"), "rule": null,
-        "suggestion": "write an object with `id`, `user` and `command`",
-    })
-}
-
-fn answer(id: &Value, verdict: &Verdict) -> Value {
-    match verdict {
-        Verdict::Permit(_, grant) => json!({
-            "id": id, "verdict": "allow", "code": null, "span": null, "message": "allowed",
-            "rule": grant.rules.first(), "suggestion": null,
-        }),
-        Verdict::Deny(denial) => {
-            let Denial { code, span, message, rule, suggestion, .. } = denial.as_ref();
-            json!({
-                "id": id, "verdict": "deny", "code": code, "span": [span.start, span.end], "message": message,
-                "rule": rule.as_ref().map(|rule| &rule.name), "suggestion": suggestion,
-            })
-        }
-    }
+    output.flush().map_err(unwritable)?;
+    Ok(code)
 }

@@ -218,7 +218,8 @@ async fn conclude(
 /// Shows why a line was refused.
 fn refusal(line: &str, problem: &Problem, words: usize) -> Failure {
     let picture = problem.denial.as_ref().map(|view| denial::draw_view(line, view)).unwrap_or_default();
-    let failure = Failure::new(format!("{}\n{}", problem.title.to_lowercase(), picture.trim_end()));
+    let picture = picture.trim_end();
+    let failure = Failure::new(picture.strip_prefix("denied: ").unwrap_or(picture));
     if words == 1 && line.contains([' ', '|', ';', '&']) {
         return failure.hint("after `--` each argument is one word; leave the `--` out to run a whole line");
     }

@@ -148,6 +148,14 @@ pub(crate) fn allowed(allowed: &AllowedCommands) -> String {
     text
 }
 
+/// Says that a line is allowed, and by which rules.
+pub(crate) fn allowed_by(rules: &[String]) -> String {
+    match rules {
+        [] => "allowed\n".into(),
+        rules => format!("allowed by {}\n", plain(&rules.join(", "))),
+    }
+}
+
 fn painted_status(status: Status, colour: Colour) -> String {
     colour.paint(status_colour(status), status.as_str())
 }
