@@ -73,6 +73,26 @@ async fn writes_that_wait_together_are_synced_once() {
 }
 
 #[tokio::test]
+async fn a_group_is_synced_when_one_of_its_writes_must_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(&directory));
+    accept(&*store, new("a")).await;
+    let before = store.write_counts();
+    let release = hold(&store).await;
+    let (a, ending) = (id("a"), completed(after(1)));
+    let append = hand_over(store.append(&a, vec![chunk(1, b"x")])).await;
+    let finish = hand_over(store.finish(&a, ending)).await;
+    let late = hand_over(store.append(&a, vec![chunk(2, b"y")])).await;
+    drop(release);
+    append.await.unwrap();
+    finish.await.unwrap();
+    // In the order in which they were handed over, as if each had been alone.
+    assert!(matches!(late.await, Err(StoreError::Refused { .. })));
+    let now = store.write_counts();
+    assert_eq!((now.groups - before.groups, now.synced_groups - before.synced_groups), (2, 1));
+}
+
+#[tokio::test]
 async fn only_what_must_survive_a_loss_of_power_waits_for_a_sync() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory);
