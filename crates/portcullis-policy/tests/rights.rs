@@ -14,7 +14,8 @@ fn judge(rulebook: &Rulebook, submission: &Submission) -> Verdict {
 
 #[track_caller]
 fn permit(rulebook: &str, submission: &Submission) -> Permit {
-    match judge(&Rulebook::reference(rulebook).unwrap(), submission) {
+    let rulebook = Rulebook::reference(rulebook).expect("a reference rulebook");
+    match judge(&rulebook, submission) {
         Verdict::Permit(permit, _) => *permit,
         Verdict::Deny(denial) => panic!("{:?} is denied: {denial}", submission.command),
     }

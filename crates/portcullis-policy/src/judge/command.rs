@@ -1,6 +1,7 @@
 //! Judges one simple command, and the commands that it runs.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use portcullis_core::{
     Denial, DenialCode, ProgramName, Redirection, RedirectionTarget, RuleRef, SimpleCommand, Span, ViewPath,
@@ -184,9 +185,7 @@ impl<'a> Judge<'a> {
             }
         }
         for (option, at) in &found.options {
-            let denied = rule.options_denied.contains(option)
-                || !rule.options_allowed.is_empty() && !rule.options_allowed.contains(option);
-            if denied {
+            if !allows_option(rule, option) {
                 let message = format!("the option `{option}` of `{program}` is not allowed{}", because(rule));
                 let one = denial(OPTION_NOT_ALLOWED, span_of(Some(*at)), option, message);
                 denials.push(by(rule, one));
@@ -423,6 +422,20 @@ impl<'a> Judge<'a> {
         rules
     }
 
+    /// Returns the rule by which a shell with these options may run its script; `None` when some rule denies the
+    /// shell anything, or none allows it so.
+    pub(super) fn allowing_script(&self, program: &str, found: &Effects) -> Option<Rule> {
+        let book: &'a Book = self.book;
+        if self.asker.denied(program).is_some()
+            || self.asker.rules_of(book, program).iter().any(|rule| !rule.allows)
+        {
+            return None;
+        }
+        let rules = self.rules_allowing(program).into_iter();
+        let mut fitting = rules.filter(|rule| found.options.iter().all(|(option, _)| allows_option(rule, option)));
+        fitting.next().map(Cow::into_owned)
+    }
+
     /// Returns a rule that allows the program to who asks, whatever it does.
     pub(super) fn allowing(&self, program: &str) -> Option<Rule> {
         if self.asker.denied(program).is_some() {
@@ -489,6 +502,11 @@ const SHELL_WORDS: [&str; 37] = [
     "pushd", "read", "readonly", "return", "set", "shift", "shopt", "source", "trap", "type", "ulimit",
     "umask", "unset",
 ];
+
+fn allows_option(rule: &Rule, option: &str) -> bool {
+    let listed = rule.options_allowed.is_empty() || rule.options_allowed.contains(option);
+    listed && !rule.options_denied.contains(option)
+}
 
 /// Whether words that decide what an inner command touches are not on the line.
 fn hides_operands(inner: &Inner) -> bool {
@@ -594,13 +612,21 @@ fn merge(rights: &mut portcullis_core::Rights, more: portcullis_core::Rights) {
     }
 }
 
+/// A path that is held by another one more components above stays in the list, to no harm.
+const MAX_DEPTH_TIDIED: usize = 32;
+
 /// Puts rights in order, each once, without paths that another one holds.
 fn tidy(rights: &mut portcullis_core::Rights) {
     for paths in [&mut rights.read, &mut rights.write, &mut rights.delete] {
         paths.sort();
         paths.dedup();
-        let all = paths.clone();
-        paths.retain(|path| !all.iter().any(|other| other != path && path.is_beneath(other)));
+        let all: HashSet<String> = paths.iter().map(|path| path.as_str().to_owned()).collect();
+        let held = |path: &ViewPath| {
+            let slashes = path.as_str().match_indices('/').map(|(at, _)| at).take(MAX_DEPTH_TIDIED);
+            let mut above = slashes.map(|at| path.as_str().get(..at.max(1)).unwrap_or_default());
+            above.any(|place| place != path.as_str() && all.contains(place))
+        };
+        paths.retain(|path| !held(path));
     }
     rights.execute.sort();
     rights.execute.dedup();

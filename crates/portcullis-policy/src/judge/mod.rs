@@ -146,10 +146,13 @@ fn working_directory(book: &Book, asker: &Asker<'_>, wanted: Option<&str>) -> Re
     Ok(directory)
 }
 
+/// A denial tells of no more than this.
+const MAX_DENIALS: usize = 64;
+
 /// Makes one denial of all: the first in the line, with the others behind it, each once.
 fn together(denials: Vec<Denial>) -> Box<Denial> {
     let mut unique: Vec<Denial> = Vec::with_capacity(denials.len());
-    for denial in denials {
+    for denial in denials.into_iter().take(MAX_DENIALS) {
         let same = |one: &Denial| {
             one.code == denial.code && one.span == denial.span && one.subject == denial.subject
         };

@@ -40,8 +40,10 @@ impl Target {
                 None => {
                     let mut parents = Vec::new();
                     if matches_name(&part, "..") {
-                        parents
-                            .extend(meanings.iter().map(|one| one[..one.len().saturating_sub(1)].to_vec()));
+                        parents.extend(meanings.iter().cloned().map(|mut one| {
+                            one.pop();
+                            one
+                        }));
                     }
                     if matches_name(&part, ".") {
                         parents.extend(meanings.iter().cloned());

@@ -87,11 +87,11 @@ impl Judge<'_> {
     fn script_of(&mut self, command: &LineCommand, depth: usize) -> Result<Option<Line>, Box<Denial>> {
         let Some((name, arguments)) = command.words.split_first() else { return Ok(None) };
         let Some(program) = name.as_literal().filter(|name| SHELLS.contains(name)) else { return Ok(None) };
-        let Some(rule) = self.allowing(program) else {
+        let Ok(found) = effects::effects(program, arguments) else { return Ok(None) };
+        let Some(rule) = self.allowing_script(program, &found) else {
             // The judge of commands says that it is not allowed.
             return Ok(None);
         };
-        let Ok(found) = effects::effects(program, arguments) else { return Ok(None) };
         let [effects::Inner { script: Some(script), .. }] = found.inner.as_slice() else { return Ok(None) };
         let nested = |message: &str, suggestion: &str| {
             let mut denial = denial(SYNTAX_NESTED, command.span, "script", message);

@@ -313,3 +313,13 @@ fn every_refusal_says_what_to_do_instead() {
         assert!(parse(line).unwrap_err().suggestion.is_some(), "{line}");
     }
 }
+
+#[test]
+fn the_longest_lines_of_any_shape_are_read_in_no_time() {
+    let begun = std::time::Instant::now();
+    for part in ["{", "[", "[!", "[[:", "*", "{,", "'", "\\\n", "$ ", "a=", "~", "[]", "a;", "2>", "\"", "[a-"] {
+        let _ = parse(&format!("p {}", part.repeat(64 * 1024 / part.len() - 4)));
+    }
+    // Quadratic work would take minutes.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+}

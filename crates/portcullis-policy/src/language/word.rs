@@ -78,22 +78,21 @@ fn has_tilde_prefix(value: &[Unit]) -> bool {
 
 /// Whether bash would expand braces: a matched pair with a comma, or with two dots, between them.
 fn has_brace_expansion(units: &[Unit]) -> bool {
-    units.iter().enumerate().any(|(open, _)| is(units.get(open), '{') && pair_expands(&units[open..]))
-}
-
-fn pair_expands(units: &[Unit]) -> bool {
-    let (mut depth, mut expands) = (0_usize, false);
+    // For each brace that is open, whether its pair would expand.
+    let mut open: Vec<bool> = Vec::new();
     for (at, unit) in units.iter().enumerate().filter(|(_, unit)| !unit.quoted) {
         match unit.c {
-            '{' => depth += 1,
+            '{' => open.push(false),
             '}' => {
-                depth -= 1;
-                if depth == 0 {
-                    return expands;
+                if open.pop() == Some(true) {
+                    return true;
                 }
             }
-            ',' if depth == 1 => expands = true,
-            '.' if depth == 1 && is(units.get(at + 1), '.') => expands = true,
+            ',' | '.' if unit.c == ',' || is(units.get(at + 1), '.') => {
+                if let Some(expands) = open.last_mut() {
+                    *expands = true;
+                }
+            }
             _ => {}
         }
     }
@@ -116,6 +115,8 @@ fn is_history(units: &[Unit]) -> bool {
 }
 
 fn pieces(raw: &RawWord) -> Result<Vec<Piece>, Box<Denial>> {
+    // A bracket behind the last `]` is not closed: not looking for its end keeps this linear.
+    let last_close = raw.units.iter().rposition(|unit| is(Some(unit), ']')).unwrap_or_default();
     let mut pieces = Vec::with_capacity(1);
     let mut text = String::with_capacity(raw.units.len());
     let mut at = 0;
@@ -123,7 +124,7 @@ fn pieces(raw: &RawWord) -> Result<Vec<Piece>, Box<Denial>> {
         let piece = match unit.c {
             '*' if !unit.quoted => Some((Piece::AnyString, at + 1)),
             '?' if !unit.quoted => Some((Piece::AnyChar, at + 1)),
-            '[' if !unit.quoted => bracket(raw, at)?,
+            '[' if !unit.quoted && at < last_close => bracket(raw, at)?,
             _ => None,
         };
         if let Some((piece, behind)) = piece {
