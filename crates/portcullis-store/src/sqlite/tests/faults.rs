@@ -93,6 +93,19 @@ async fn a_group_is_synced_when_one_of_its_writes_must_be() {
 }
 
 #[tokio::test]
+async fn sqlite_is_told_whether_to_sync() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    // 1 is NORMAL: synced by checkpoints alone. 2 is FULL: synced by each commit.
+    for (durability, wanted) in [(Durability::Synced, 2), (Durability::Written, 1), (Durability::Synced, 2)] {
+        let read = |connection: &rusqlite::Connection| {
+            Ok(connection.query_row("PRAGMA synchronous", [], |row| row.get::<_, i32>(0))?)
+        };
+        assert_eq!(store.writer.write("look", durability, read).await.unwrap(), wanted, "{durability:?}");
+    }
+}
+
+#[tokio::test]
 async fn only_what_must_survive_a_loss_of_power_waits_for_a_sync() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory);
