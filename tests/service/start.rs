@@ -43,6 +43,19 @@ fn without_any_configuration_the_defaults_are_those_of_the_mission() {
 }
 
 #[test]
+fn every_setting_is_explained() {
+    let output = start(&["config", "explain"], &[("MAX_EXECUTION_TIME", "wrong")]);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    for setting in portcullis_server::config::SETTINGS {
+        assert!(text.contains(setting.variable) && text.contains(setting.about), "{}", setting.name);
+        // One name leads to the other, but for the mission's.
+        let derived = format!("PORTCULLIS_{}", setting.name.to_uppercase());
+        assert!(derived.ends_with(setting.variable), "{}", setting.name);
+    }
+}
+
+#[test]
 fn every_value_is_shown_with_its_origin_and_the_strongest_wins() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("portcullis.toml");

@@ -46,12 +46,18 @@ enum Command {
 enum ConfigCommand {
     /// Prints every setting with its value and where that came from; exits with 78 when one is wrong
     Check,
+    /// Prints what every setting means, its names and its default
+    Explain,
 }
 
 fn main() -> ExitCode {
     enter_if_launcher();
     let arguments = Arguments::parse();
     let Arguments { config, listen, data_dir, command } = arguments;
+    if let Some(Command::Config(ConfigCommand::Explain)) = command {
+        print!("{}", report::explanations());
+        return ExitCode::SUCCESS;
+    }
     let sources = Sources {
         flags: Flags { config, listen, data_dir },
         environment: std::env::vars_os().collect(),
@@ -65,14 +71,14 @@ fn main() -> ExitCode {
         }
     };
     match command {
-        Some(Command::Config(ConfigCommand::Check)) => {
+        Some(Command::Config(_)) => {
             print!("{}", report::settings(&effective));
             ExitCode::SUCCESS
         }
         None => match run(effective) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("portcullis-server: {}", report::chain(&*error));
+                tracing::error!(reason = report::chain(&*error), "could not start");
                 ExitCode::FAILURE
             }
         },
@@ -91,10 +97,11 @@ fn run(effective: Effective) -> Result<(), Box<dyn Error + Send + Sync>> {
 
 async fn live(config: Config, launcher: LauncherProcess) -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut signals = Signals::listen()?;
-    let sandbox = Arc::new(Sandbox::connect(launcher).await?);
+    // Who connects from now on waits until everything else is there.
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|error| ComposeError::room("listen")(format!("`{}`: {error}", config.listen).into()))?;
+    let sandbox = Arc::new(Sandbox::connect(launcher).await?);
     let composed = compose(&config, sandbox.clone()).await?;
     let url = write_url(&config.data_dir, listener.local_addr()?)?;
     report::started(&config, &url, sandbox.confinement());

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use portcullis_core::Confinement;
 
-use crate::config::{Config, Effective};
+use crate::config::{Config, Effective, SETTINGS};
 
 /// Writes every setting with its value and where that came from, one a line.
 #[must_use]
@@ -16,6 +16,20 @@ pub fn settings(effective: &Effective) -> String {
         let shown = if value.is_empty() { "(not set)" } else { value };
         // Writing to a string does not fail.
         let _ = writeln!(report, "{:width$} = {shown}  [{origin}]", setting.name);
+    }
+    report
+}
+
+/// Writes what every setting means, its names and its default.
+#[must_use]
+pub fn explanations() -> String {
+    let mut report = String::new();
+    for setting in SETTINGS {
+        let default = match setting.default {
+            "" => String::new(),
+            default => format!("; default `{default}`"),
+        };
+        let _ = writeln!(report, "{}, {}{default}\n    {}", setting.name, setting.variable, setting.about);
     }
     report
 }

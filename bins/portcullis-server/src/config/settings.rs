@@ -116,7 +116,7 @@ settings! {
         "size of a request's body"
     "body_time_seconds" "PORTCULLIS_BODY_TIME_SECONDS" "15"
         "time for a request's body to arrive"
-    "head_time_seconds" "PORTCULLIS_HEAD_TIME_SECONDS" "10"
+    "head_time_seconds" "PORTCULLIS_HEAD_TIME_SECONDS" "30"
         "time for a request's head to arrive, and for a connection to be idle"
     "connection_limit" "PORTCULLIS_CONNECTION_LIMIT" "512"
         "connections at once; one too many costs the one that has been idle longest"

@@ -62,7 +62,7 @@ pub struct HttpConfig {
 }
 
 impl HttpConfig {
-    /// 256 KiB of body, 32 KiB of head, 8 KiB of target, 100 headers; 10 s for a head, 15 s for a body, 30 s
+    /// 256 KiB of body, 32 KiB of head, 8 KiB of target, 100 headers; 30 s for a head, 15 s for a body, 30 s
     /// for a peer that does not read; 512 connections; a heartbeat after 10 s of silence.
     #[must_use]
     pub fn new(hosts: Hosts) -> Self {
@@ -72,7 +72,7 @@ impl HttpConfig {
             head_limit_bytes: 32 * 1024,
             target_limit_bytes: 8 * 1024,
             header_limit: 100,
-            head_time: Duration::from_secs(10),
+            head_time: Duration::from_secs(30),
             body_time: Duration::from_secs(15),
             write_patience: Duration::from_secs(30),
             connection_limit: 512,
