@@ -392,17 +392,11 @@ impl<'a> Judge<'a> {
         }
         let mut judged = Judged::default();
         judged.rights.read = if rule.paths.is_empty() { vec![ViewPath::root()] } else { rule.paths.clone() };
-        // What the rule itself widens, by its own words, is granted whole: nobody knows what the options ask for.
-        if rule.operations.write >= WriteBound::Workspace
-            && bounds.operations.write >= WriteBound::Workspace
-            && rule.operations != crate::rulebook::Operations::ALL
-        {
+        // What the rule speaks of itself is granted whole: nobody knows what the options ask for.
+        if rule.spoken.contains("write") && bounds.operations.write >= WriteBound::Workspace {
             judged.rights.write = vec![self.book.workspace.clone()];
         }
-        if rule.operations.delete >= Bound::Workspace
-            && bounds.operations.delete >= Bound::Workspace
-            && rule.operations != crate::rulebook::Operations::ALL
-        {
+        if rule.spoken.contains("delete") && bounds.operations.delete >= Bound::Workspace {
             judged.rights.delete = vec![self.book.workspace.clone()];
         }
         judged.rights.execute = rule.starts.iter().cloned().collect();

@@ -1,9 +1,11 @@
 //! The rulebook: what an operator allows and denies, read from TOML and checked before it is used.
 
+mod lint;
 mod read;
 mod reader;
 mod reference;
 mod testing;
+mod tools;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -12,7 +14,9 @@ use std::time::Duration;
 
 use portcullis_core::{ProgramName, RuleRef, ViewPath};
 
+pub use lint::Finding;
 pub use testing::{Coverage, TestFailure, TestReport};
+pub use tools::Change;
 
 pub(crate) use testing::TestCase;
 
@@ -421,7 +425,10 @@ pub(crate) struct Rule {
     /// Whom it is about, by name or role; everybody when both are empty.
     pub(crate) users: BTreeSet<String>,
     pub(crate) roles: BTreeSet<String>,
+    /// Narrows the file's; the widest of all when the rule says nothing.
     pub(crate) operations: Operations,
+    /// The operations that the rule itself speaks of.
+    pub(crate) spoken: BTreeSet<&'static str>,
     pub(crate) environment: BTreeSet<String>,
     pub(crate) limits: RuleLimits,
     /// Programs that the rule's programs may start by themselves, beside what the words say.
@@ -447,6 +454,7 @@ impl Default for Rule {
             users: BTreeSet::new(),
             roles: BTreeSet::new(),
             operations: Operations::ALL,
+            spoken: BTreeSet::new(),
             environment: BTreeSet::new(),
             limits: RuleLimits::default(),
             starts: BTreeSet::new(),

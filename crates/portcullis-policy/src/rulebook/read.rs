@@ -49,6 +49,7 @@ const RULE: [&str; 17] = [
     "suggestion",
     "test",
 ];
+const OPERATIONS: [&str; 5] = ["delete", "write", "execute", "network", "privilege"];
 const PERSONAL: [&str; 9] =
     ["disabled", "allow", "deny", "only", "open", "write", "environment", "roles", "reason"];
 const TEST: [&str; 6] = ["allow", "deny", "code", "user", "roles", "name"];
@@ -152,7 +153,7 @@ fn protected(reader: &mut Reader<'_>, root: Table<'_, '_>, book: &mut Book) {
 }
 
 fn operations(reader: &mut Reader<'_>, table: Table<'_, '_>, base: Operations) -> Operations {
-    reader.only(table, &["delete", "write", "execute", "network", "privilege"]);
+    reader.only(table, &OPERATIONS);
     let bounds = [("deny", Bound::Deny), ("workspace", Bound::Workspace), ("allow", Bound::Allow)];
     let writes = [
         ("deny", WriteBound::Deny),
@@ -227,6 +228,7 @@ fn rule(reader: &mut Reader<'_>, table: Table<'_, '_>, cases: &mut Vec<TestCase>
     rule.roles = reader.set(table, "roles", named);
     if let Some(bounds) = reader.table(table, "operations", "`operations` of a [[rule]]") {
         rule.operations = operations(reader, bounds, Operations::ALL);
+        rule.spoken = OPERATIONS.into_iter().filter(|key| bounds.table.contains_key(*key)).collect();
     }
     rule.environment = reader.set(table, "environment", variable);
     rule.starts = reader.set(table, "starts", program_name);
@@ -452,4 +454,23 @@ fn host(text: &str) -> Result<Host, String> {
         return Err(wrong());
     }
     Ok(Host { scheme: scheme.to_owned(), name: name.to_owned(), port })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_knows_the_keys_that_are_read() {
+        let schema: serde_json::Value = serde_json::from_str(super::super::Rulebook::schema()).unwrap();
+        let keys = |pointer: &str| {
+            let object = schema.pointer(pointer).and_then(|value| value.as_object()).unwrap();
+            object.keys().cloned().collect::<BTreeSet<String>>()
+        };
+        let known = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<BTreeSet<String>>();
+        assert_eq!(keys("/properties"), known(&DOCUMENT));
+        assert_eq!(keys("/properties/rule/items/properties"), known(&RULE));
+        assert_eq!(keys("/properties/test/items/properties"), known(&TEST));
+        assert_eq!(keys("/properties/users/additionalProperties/properties"), known(&PERSONAL));
+    }
 }
