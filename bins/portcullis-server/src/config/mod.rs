@@ -2,10 +2,13 @@
 //!
 //! A setting has one name: `memory_limit_bytes` in the file is `PORTCULLIS_MEMORY_LIMIT_BYTES` in the environment.
 //! Four have the names of the mission there, and `port` is `PORT`. `settings` is the one table of them;
-//! `sources` gathers what was said, and where. Everything that is wrong is reported at once.
+//! `sources` gathers what was said, and where; `values` says what each may be; `resolve` puts them together.
+//! Everything that is wrong is reported at once.
 
+mod resolve;
 mod settings;
 mod sources;
+mod values;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -100,6 +103,6 @@ impl Config {
     /// # Errors
     /// When anything is wrong with it: every problem is listed.
     pub fn load(sources: Sources) -> Result<Effective, ConfigError> {
-        settings::resolve(sources.gather())
+        resolve::resolve(sources.gather())
     }
 }

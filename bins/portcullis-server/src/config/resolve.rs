@@ -1,0 +1,328 @@
+//! Turns what was said into a configuration, and finds everything that is wrong on the way.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use portcullis_api::{TOKEN_FILE, state_directories};
+use portcullis_core::Limits;
+use portcullis_identity::AuthConfig;
+use portcullis_policy::Rulebook;
+
+use super::settings::SETTINGS;
+use super::sources::{Gathered, Origin};
+use super::values::{
+    Parsed, address, allowlist, auth_service, level, log_filter, log_format, mounts, names, path,
+    program_path, rulebook_file, seconds, socket_service, store, text, user_name, whole, yes_or_no,
+};
+use super::{Config, ConfigError, Effective};
+use crate::http::{Hosts, HttpConfig};
+
+/// Turns what was gathered into a configuration, or says everything that is wrong.
+pub(super) fn resolve(gathered: Gathered) -> Result<Effective, ConfigError> {
+    let mut reader = Reader { gathered, effective: Vec::new() };
+    let config = reader.config();
+    let Reader { gathered, effective } = reader;
+    let Some(config) = config.filter(|_| gathered.problems.is_empty()) else {
+        return Err(ConfigError { problems: gathered.problems });
+    };
+    let values = SETTINGS
+        .iter()
+        .filter_map(|setting| {
+            let (_, text, origin) = effective.iter().find(|(name, ..)| *name == setting.name)?;
+            Some((setting, text.clone(), origin.clone()))
+        })
+        .collect();
+    Ok(Effective { config, values })
+}
+
+/// Reads settings one by one, and goes on after a wrong one, so that all problems are found.
+struct Reader {
+    gathered: Gathered,
+    effective: Vec<(&'static str, String, Origin)>,
+}
+
+impl Reader {
+    fn problem(&mut self, problem: impl Into<String>) {
+        self.gathered.problems.push(problem.into());
+    }
+
+    fn set(&self, name: &str) -> Option<&(String, Origin)> {
+        self.gathered.values.get(name)
+    }
+
+    /// Keeps what a setting came to, for who asks.
+    fn note(&mut self, name: &'static str, text: impl Display) {
+        let origin = self.set(name).map_or(Origin::Default, |(_, origin)| origin.clone());
+        self.effective.push((name, text.to_string(), origin));
+    }
+
+    /// Reads a setting that has a default, or names what is wrong with it.
+    fn get<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
+        let setting = SETTINGS.iter().find(|setting| setting.name == name)?;
+        let (text, origin) = self.set(name).cloned().unwrap_or((setting.default.to_owned(), Origin::Default));
+        let text = text.trim();
+        match parse(text) {
+            Ok(value) => {
+                self.note(name, text);
+                Some(value)
+            }
+            Err(accepted) => {
+                let called = setting.name_at(&origin);
+                self.problem(format!("`{called}` is `{}` ({origin}): {accepted}", text.escape_debug()));
+                None
+            }
+        }
+    }
+
+    /// Reads a setting that may be left out; the outer `None` stands for a wrong one.
+    fn optional<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Parsed<T>) -> Option<Option<T>> {
+        if self.set(name).is_some() {
+            return self.get(name, parse).map(Some);
+        }
+        self.note(name, "");
+        Some(None)
+    }
+
+    /// Keeps what a setting came to that depends on others.
+    fn note_derived(&mut self, name: &'static str, text: impl Display) {
+        self.effective.retain(|(noted, ..)| *noted != name);
+        self.note(name, text);
+    }
+
+    /// Reads every setting, and gives up only when all are read.
+    fn config(&mut self) -> Option<Config> {
+        let rulebook = self.rulebook();
+        let data_dir = self.data_dir();
+        let limits = self.limits();
+        let auth_service = self.auth_service();
+        let token_file = self.optional("token_file", path);
+        let socket_service = self.optional("socket_service_url", socket_service);
+        let listen = self.listen(auth_service.is_some());
+        let hosts = self.optional("allowed_hosts", names);
+        let http = self.http(listen, hosts);
+        let sandbox = self.sandbox();
+        let queue_limit = self.get("queue_limit", whole(1..=1_000_000));
+        let queue_limit_per_principal = self.get("queue_limit_per_user", whole(1..=1_000_000));
+        let drain_time = self.get("drain_seconds", seconds(0.0..=86_400.0));
+        let log_filter = self.get("log", log_filter);
+        let log_format = self.get("log_format", log_format);
+        let store = self.get("store", store);
+        let (data_dir, limits) = (data_dir?, limits?);
+        let token_file = token_file?.unwrap_or_else(|| data_dir.join(TOKEN_FILE));
+        self.note_derived("token_file", token_file.display());
+        Some(Config {
+            listen: listen?,
+            store: store?,
+            rulebook: rulebook?,
+            sandbox: portcullis_sandbox::Config {
+                ceilings: limits.clone(),
+                state_directory: data_dir.join("cells"),
+                ..sandbox?
+            },
+            engine: portcullis_engine::Config {
+                queue_limit: queue_limit?,
+                queue_limit_per_principal: queue_limit_per_principal?,
+                ..portcullis_engine::Config::default()
+            },
+            auth_service: auth_service?,
+            token_file,
+            socket_service: socket_service?,
+            http: http?,
+            drain_time: drain_time?,
+            log_filter: log_filter?,
+            log_format: log_format?,
+            limits,
+            data_dir,
+        })
+    }
+
+    fn rulebook(&mut self) -> Option<Rulebook> {
+        if let (Some((_, book)), Some((_, list))) = (self.set("rulebook"), self.set("allowed_commands")) {
+            let problem = format!(
+                "both `rulebook` ({book}) and `allowed_commands` ({list}) are set: either says everything, set one"
+            );
+            self.problem(problem);
+            return None;
+        }
+        match self.optional("rulebook", rulebook_file)? {
+            Some(rulebook) => Some(rulebook),
+            None => self.get("allowed_commands", allowlist),
+        }
+    }
+
+    fn data_dir(&mut self) -> Option<PathBuf> {
+        if self.set("data_dir").is_some() {
+            return self.get("data_dir", path);
+        }
+        let directory = state_directories(&self.gathered.surroundings).into_iter().next()?;
+        self.note("data_dir", directory.display());
+        Some(directory)
+    }
+
+    fn limits(&mut self) -> Option<Limits> {
+        const EXABYTE: u64 = 1 << 60;
+        let bytes = || whole(1..=EXABYTE);
+        let wall_time = self.get("max_execution_time", whole(1..=31_536_000)).map(Duration::from_secs);
+        let cpu_time = self.optional("cpu_time_limit_seconds", whole(1..=31_536_000));
+        let memory_bytes = self.get("memory_limit_bytes", whole(1 << 20..=EXABYTE));
+        let processes = self.get("process_limit", whole(1..=4_000_000));
+        let open_files = self.get("open_file_limit", whole(3..=1_000_000));
+        let file_size_bytes = self.get("file_size_limit_bytes", bytes());
+        let disk_bytes = self.get("disk_limit_bytes", bytes());
+        let output_bytes = self.get("output_limit_bytes", bytes());
+        let grace_period = self.get("grace_period_seconds", seconds(0.0..=3_600.0));
+        let (wall_time, cpu_time) = (wall_time?, cpu_time?.map(Duration::from_secs));
+        let cpu_time = cpu_time.unwrap_or(wall_time);
+        self.note_derived("cpu_time_limit_seconds", cpu_time.as_secs());
+        Some(Limits {
+            wall_time,
+            cpu_time,
+            memory_bytes: memory_bytes?,
+            processes: processes?,
+            open_files: open_files?,
+            file_size_bytes: file_size_bytes?,
+            disk_bytes: disk_bytes?,
+            output_bytes: output_bytes?,
+            grace_period: grace_period?,
+        })
+    }
+
+    fn auth_service(&mut self) -> Option<Option<AuthConfig>> {
+        let permission = self.get("required_permission", text);
+        let accepted_for = self.get("auth_cache_seconds", seconds(0.001..=3_600.0));
+        let auth_service = self.optional("auth_service_url", auth_service)?;
+        let (permission, accepted_for) = (permission?, accepted_for?);
+        Some(auth_service.map(|config| AuthConfig {
+            permission: Some(permission).filter(|name| name != "none"),
+            accepted_for,
+            ..config
+        }))
+    }
+
+    /// Reads where to listen, and holds the answer against who would be let in there.
+    fn listen(&mut self, auth_service_is_right: bool) -> Option<SocketAddr> {
+        let port = self.optional("port", whole(0..=u16::MAX));
+        let listen = self.get("listen", address);
+        let beyond = self.get("local_token_beyond_loopback", yes_or_no);
+        let (mut listen, port) = (listen?, port?);
+        let rank = |name: &str| self.set(name).map_or(0, |(_, origin)| origin.rank());
+        if let Some(port) = port.filter(|_| rank("port") > rank("listen")) {
+            listen.set_port(port);
+            self.effective.retain(|(name, ..)| *name != "listen");
+            let origin = self.set("port").map_or(Origin::Default, |(_, origin)| origin.clone());
+            self.effective.push(("listen", listen.to_string(), origin));
+        }
+        let asks_nobody = auth_service_is_right && self.set("auth_service_url").is_none();
+        if asks_nobody && !listen.ip().is_loopback() && !beyond? {
+            self.problem(format!(
+                "`listen` is `{listen}`, beyond loopback, and there is no Auth Service: whoever holds the one local \
+                 token may run commands, and it crosses the network in the clear; set `AUTH_SERVICE_URL`, or say that \
+                 you want this with `PORTCULLIS_LOCAL_TOKEN_BEYOND_LOOPBACK=yes`"
+            ));
+            return None;
+        }
+        Some(listen)
+    }
+
+    fn http(&mut self, listen: Option<SocketAddr>, hosts: Option<Option<Vec<String>>>) -> Option<HttpConfig> {
+        let body_limit_bytes = self.get("body_limit_bytes", whole(1_024..=64 << 20));
+        let body_time = self.get("body_time_seconds", seconds(0.1..=3_600.0));
+        let head_time = self.get("head_time_seconds", seconds(0.1..=3_600.0));
+        let connection_limit = self.get("connection_limit", whole(1..=100_000));
+        Some(HttpConfig {
+            body_limit_bytes: body_limit_bytes?,
+            body_time: body_time?,
+            head_time: head_time?,
+            connection_limit: connection_limit?,
+            ..HttpConfig::new(Hosts::new(listen?, hosts?.unwrap_or_default()))
+        })
+    }
+
+    /// Reads what the sandbox is told, but for what other settings decide as well.
+    fn sandbox(&mut self) -> Option<portcullis_sandbox::Config> {
+        let defaults = portcullis_sandbox::Config::default();
+        let floor = self.get("confinement", level);
+        let cells = match self.set("cells") {
+            Some(_) => self.get("cells", whole(1..=4_096)),
+            None => {
+                self.note("cells", defaults.cells);
+                Some(defaults.cells)
+            }
+        };
+        let mounts = self.optional("mounts", mounts);
+        let path = self.get("program_path", program_path);
+        let user_name = self.get("user_name", user_name);
+        let first_uid = self.get("first_uid", whole(1..=4_000_000_000));
+        Some(portcullis_sandbox::Config {
+            floor: floor?,
+            cells: cells?,
+            mounts: mounts?.unwrap_or_default(),
+            path: path?,
+            user_name: user_name?,
+            first_uid: first_uid?,
+            ..defaults
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_core::Level;
+
+    use super::super::Sources;
+    use super::*;
+
+    fn load(environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let environment = environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Config::load(Sources { environment, ..Sources::default() }).map(|effective| effective.config)
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_each_room() {
+        let config = load(&[]).unwrap();
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.engine, portcullis_engine::Config::default());
+        assert_eq!(config.http, HttpConfig::new(Hosts::new(config.listen, Vec::new())));
+        let sandbox = portcullis_sandbox::Config {
+            state_directory: config.data_dir.join("cells"),
+            ..portcullis_sandbox::Config::default()
+        };
+        assert_eq!(config.sandbox, sandbox);
+        assert_eq!(config.token_file, config.data_dir.join("token"));
+    }
+
+    #[test]
+    fn the_cpu_limit_follows_the_time_limit_until_it_is_set() {
+        let limits = load(&[("MAX_EXECUTION_TIME", "300")]).unwrap().limits;
+        assert_eq!((limits.wall_time, limits.cpu_time), (Duration::from_secs(300), Duration::from_secs(300)));
+        let set = [("MAX_EXECUTION_TIME", "300"), ("PORTCULLIS_CPU_TIME_LIMIT_SECONDS", "10")];
+        assert_eq!(load(&set).unwrap().limits.cpu_time, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn the_sandbox_holds_permits_to_the_same_limits_as_the_policy() {
+        let config =
+            load(&[("PORTCULLIS_MEMORY_LIMIT_BYTES", "1048576"), ("PORTCULLIS_CONFINEMENT", "full")])
+                .unwrap();
+        assert_eq!(config.sandbox.ceilings, config.limits);
+        assert_eq!((config.limits.memory_bytes, config.sandbox.floor), (1 << 20, Some(Level::Full)));
+    }
+
+    #[test]
+    fn the_port_alone_is_set_unless_the_whole_address_is_in_the_same_place() {
+        let listen = |environment: &[(&str, &str)]| load(environment).unwrap().listen.to_string();
+        assert_eq!(listen(&[("PORT", "8080")]), "127.0.0.1:8080");
+        assert_eq!(listen(&[("PORT", "8080"), ("PORTCULLIS_LISTEN", "[::1]:1")]), "[::1]:1");
+    }
+
+    #[test]
+    fn no_permission_is_asked_for_only_when_that_is_said() {
+        let url = ("AUTH_SERVICE_URL", "http://auth-service:8000/api");
+        let permission =
+            |environment: &[(&str, &str)]| load(environment).unwrap().auth_service.unwrap().permission;
+        assert_eq!(permission(&[url]).as_deref(), Some("run agents"));
+        assert_eq!(permission(&[url, ("PORTCULLIS_REQUIRED_PERMISSION", "none")]), None);
+    }
+}
