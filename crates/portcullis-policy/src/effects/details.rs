@@ -6,17 +6,45 @@ use super::options::{Count, Reading};
 use super::roles::ITSELF;
 use super::unseen::seen_text;
 use super::words::{leading_text, with_suffix};
-use super::{EffectKind, Effects, Unknown, awk, sed};
+use super::{EffectKind, Effects, Unknown, awk, build, files, sed};
+
+/// Sets the marks that depend on more than one word.
+pub(super) fn mark(program: &str, reading: &mut Reading) {
+    if program == "ln" && matches!(reading.operands.as_slice(), [one] if one.count == Count::One) {
+        reading.marks.push("alone");
+    }
+}
 
 /// Adds the details of a program whose options and operands were read by its table.
-pub(super) fn add(
-    program: &str,
-    reading: &Reading,
-    _arguments: &[Word],
-    effects: &mut Effects,
-) -> Result<(), Unknown> {
+pub(super) fn add(program: &str, reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
     match program {
         "awk" | "gawk" | "mawk" => awk(program, reading, effects),
+        "bunzip2" | "bzip2" | "gunzip" | "gzip" | "lzma" | "unlzma" | "unxz" | "xz" => {
+            files::compress(program, reading, effects);
+            if program == "gunzip" {
+                effects.helpers.extend(["gzip".to_owned(), "sh".to_owned()]);
+            }
+            Ok(())
+        }
+        "chmod" => files::chmod(reading, effects),
+        "cp" | "ln" | "mv" => Ok(files::copy(program, reading, effects)),
+        "csplit" | "split" => Ok(files::split(program, reading, effects)),
+        "install" | "mkdir" => {
+            if program == "install" && !reading.marked("directories") {
+                files::copy(program, reading, effects);
+            }
+            let mode = reading.last("--mode").and_then(|given| given.values.first());
+            mode.map_or(Ok(()), |(word, argument)| files::mode(word, *argument, effects))
+        }
+        "gmake" | "make" => build::make(reading, effects),
+        "node" => build::node(reading, effects),
+        "npm" => build::npm(reading, effects),
+        "rmdir" => Ok(files::rmdir(reading, effects)),
+        "unzip" => Ok(files::unzip(reading, effects)),
+        "zcat" | "gzcat" => {
+            effects.helpers.extend(["gzip".to_owned(), "sh".to_owned()]);
+            Ok(())
+        }
         "date" => Ok(date(reading, effects)),
         "jq" => jq(reading),
         "man" => Ok(man(reading, effects)),

@@ -65,34 +65,17 @@ pub(super) fn read(arguments: &[Word], effects: &mut Effects) -> Result<(), Unkn
     effects.subcommand = Some(name.to_owned());
     let words = arguments.get(at + 1..).unwrap_or_default();
     let mut own = Effects::default();
-    let read = subcommand(name, words, &mut own).map_err(|problem| moved(problem, at + 1));
+    let read = subcommand(name, words, &mut own).map_err(|problem| problem.moved(at + 1));
     neutralise(name, effects);
-    own.options.iter_mut().for_each(|(_, argument)| *argument += at + 1);
     for effect in &mut own.list {
-        effect.argument = Some(effect.argument.map_or(at, |argument| argument + at + 1));
         if let Subject::Path { word, .. } = &mut effect.subject
             && let Some(directory) = &directory
         {
             *word = beneath(directory, word);
         }
     }
-    effects.options.append(&mut own.options);
-    effects.list.append(&mut own.list);
-    effects.insertions.extend(own.insertions.into_iter().map(|(argument, text)| (argument + at + 1, text)));
+    effects.append_moved(own, at + 1);
     read
-}
-
-fn moved(problem: Unknown, by: usize) -> Unknown {
-    match problem {
-        Unknown::Program => Unknown::Program,
-        Unknown::Option { text, argument, nearest } => {
-            Unknown::Option { text, argument: argument + by, nearest }
-        }
-        Unknown::Usage { problem, argument } => {
-            Unknown::Usage { problem, argument: argument.map(|at| at + by) }
-        }
-        Unknown::Script { problem, argument } => Unknown::Script { problem, argument: argument + by },
-    }
 }
 
 fn subcommand(name: &str, words: &[Word], effects: &mut Effects) -> Result<(), Unknown> {
@@ -118,17 +101,10 @@ fn subcommand(name: &str, words: &[Word], effects: &mut Effects) -> Result<(), U
     };
     let words = words.get(skipped..).unwrap_or_default();
     let mut own = Effects::default();
-    let reading = options::read(table, words).map_err(|problem| moved(problem, skipped))?;
-    roles::apply(table, &reading, &mut own).map_err(|problem| moved(problem, skipped))?;
+    let reading = options::read(table, words).map_err(|problem| problem.moved(skipped))?;
+    roles::apply(table, &reading, &mut own).map_err(|problem| problem.moved(skipped))?;
     details(name, &key, &reading, words.len(), &mut own)?;
-    for effect in &mut own.list {
-        effect.argument = effect.argument.map(|argument| argument + skipped);
-    }
-    own.options.iter_mut().for_each(|(_, argument)| *argument += skipped);
-    own.insertions.iter_mut().for_each(|(argument, _)| *argument += skipped);
-    effects.options.append(&mut own.options);
-    effects.list.append(&mut own.list);
-    effects.insertions.append(&mut own.insertions);
+    effects.append_moved(own, skipped);
     Ok(())
 }
 

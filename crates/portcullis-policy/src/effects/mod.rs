@@ -16,8 +16,11 @@
 //! operand, one or more of them, and a word whose pattern matches nothing stays as it is. Where several words would
 //! mean something else than one, every meaning counts.
 
+mod archives;
 mod awk;
+mod build;
 mod details;
+mod files;
 mod find;
 mod git;
 mod options;
@@ -27,6 +30,7 @@ mod table;
 mod test;
 mod unseen;
 mod words;
+mod wrappers;
 
 #[cfg(test)]
 mod tests;
@@ -188,6 +192,36 @@ pub(crate) enum Unknown {
     },
 }
 
+impl Unknown {
+    /// Counts the argument from further left.
+    fn moved(self, by: usize) -> Self {
+        match self {
+            Self::Program => Self::Program,
+            Self::Option { text, argument, nearest } => {
+                Self::Option { text, argument: argument + by, nearest }
+            }
+            Self::Usage { problem, argument } => {
+                Self::Usage { problem, argument: argument.map(|at| at + by) }
+            }
+            Self::Script { problem, argument } => Self::Script { problem, argument: argument + by },
+        }
+    }
+}
+
+impl Effects {
+    /// Adds the effects of words that stand `by` arguments further right.
+    fn append_moved(&mut self, mut other: Self, by: usize) {
+        for effect in &mut other.list {
+            effect.argument = effect.argument.map(|argument| argument + by);
+        }
+        self.list.append(&mut other.list);
+        self.options.extend(other.options.into_iter().map(|(name, argument)| (name, argument + by)));
+        self.insertions.extend(other.insertions.into_iter().map(|(argument, text)| (argument + by, text)));
+        self.environment.append(&mut other.environment);
+        self.helpers.append(&mut other.helpers);
+    }
+}
+
 /// Says what a program would do with these arguments.
 ///
 /// # Errors
@@ -200,11 +234,22 @@ pub(crate) fn effects(program: &str, arguments: &[Word]) -> Result<Effects, Unkn
         "test" | "[" => test::read(program, arguments, &mut effects)?,
         "find" => find::read(arguments, &mut effects)?,
         "git" => git::read(arguments, &mut effects)?,
+        "tar" => archives::tar(arguments, &mut effects)?,
+        "zip" => archives::zip(arguments, &mut effects)?,
+        "dd" => archives::dd(arguments, &mut effects)?,
+        "cargo" => build::cargo(arguments, &mut effects)?,
+        "python" | "python3" => build::python(program, arguments, &mut effects)?,
+        "bash" | "dash" | "sh" => wrappers::shell(program, arguments, &mut effects)?,
+        "env" | "flock" | "i386" | "i686" | "ionice" | "linux32" | "linux64" | "nice" | "nohup"
+        | "setarch" | "setsid" | "stdbuf" | "time" | "timeout" | "uname26" | "watch" | "x86_64" | "xargs" => {
+            wrappers::read(program, arguments, &mut effects)?;
+        }
         _ => {
             let table = table::find(program).filter(|_| !program.contains('/')).ok_or(Unknown::Program)?;
-            let reading = options::read(table, arguments)?;
+            let mut reading = options::read(table, arguments)?;
+            details::mark(program, &mut reading);
             roles::apply(table, &reading, &mut effects)?;
-            details::add(program, &reading, arguments, &mut effects)?;
+            details::add(program, &reading, &mut effects)?;
         }
     }
     Ok(effects)
@@ -223,7 +268,8 @@ pub(crate) fn inner_effects(inner: &Inner) -> Result<Effects, Unknown> {
 
 /// Names every program that has a table or a parser, in order.
 pub(crate) fn programs() -> impl Iterator<Item = &'static str> {
-    const PARSED: [&str; 6] = ["[", "echo", "find", "git", "printf", "test"];
+    const PARSED: [&str; 12] =
+        ["[", "bash", "cargo", "dash", "dd", "echo", "find", "git", "printf", "sh", "test", "zip"];
     let mut names: Vec<_> = table::names().filter(|name| !name.contains('/')).chain(PARSED).collect();
     names.sort_unstable();
     names.into_iter()

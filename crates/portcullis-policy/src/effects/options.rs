@@ -60,6 +60,8 @@ pub(super) struct Reading {
     pub(super) closed: bool,
     /// How many operands stand before the terminator `--`, when it is given.
     pub(super) before_terminator: Option<usize>,
+    /// Marks that no option sets but what a program makes of its words.
+    pub(super) marks: Vec<&'static str>,
     /// A word that is not on the line and may be an option.
     pub(super) open: Option<usize>,
 }
@@ -70,9 +72,9 @@ impl Reading {
         self.given.iter().rev().find(|given| given.option.names.contains(&name))
     }
 
-    /// Whether an option with this mark is given.
+    /// Whether this mark is set.
     pub(super) fn marked(&self, mark: &str) -> bool {
-        self.given.iter().any(|given| given.option.marks.contains(&mark))
+        self.marks.contains(&mark) || self.given.iter().any(|given| given.option.marks.contains(&mark))
     }
 }
 
@@ -181,6 +183,10 @@ impl<'a> Reader<'a> {
     fn short(&mut self, word: &'a Word) -> Result<(), Unknown> {
         let text = leading_text(word);
         let style = self.table.style;
+        let whole = |option: &&Opt| text.len() > 2 && option.names.contains(&text);
+        if let Some(option) = self.table.options.iter().find(whole).filter(|_| !word.is_glob()) {
+            return self.give(option, text.to_owned(), None, word);
+        }
         let mut digits = false;
         for (at, letter) in text.char_indices().skip(1) {
             if style.digits && letter.is_ascii_digit() {

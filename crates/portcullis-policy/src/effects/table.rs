@@ -36,6 +36,9 @@ const SOURCES: &[(&str, &str)] = &[
     ("table/coreutils.txt", include_str!("table/coreutils.txt")),
     ("table/search.txt", include_str!("table/search.txt")),
     ("table/git.txt", include_str!("table/git.txt")),
+    ("table/files.txt", include_str!("table/files.txt")),
+    ("table/wrappers.txt", include_str!("table/wrappers.txt")),
+    ("table/build.txt", include_str!("table/build.txt")),
 ];
 
 /// How a program reads its options.

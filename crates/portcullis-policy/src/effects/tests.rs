@@ -4,6 +4,7 @@ use portcullis_core::{Piece, Span, Word};
 
 use super::*;
 
+mod dev;
 mod everyday;
 mod git;
 

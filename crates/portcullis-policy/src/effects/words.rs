@@ -110,6 +110,27 @@ pub(super) fn split_at_colons(word: &Word) -> Vec<Word> {
     parts
 }
 
+/// Returns the directory that holds a path; `.` when the path is a bare name.
+pub(super) fn directory_of(path: &Word) -> Word {
+    let mut pieces = path.pieces.clone();
+    if let Some(Piece::Text(text)) = pieces.last_mut() {
+        text.truncate(text.trim_end_matches('/').len());
+    }
+    while let Some(piece) = pieces.pop() {
+        let Piece::Text(text) = piece else { continue };
+        if let Some(slash) = text.rfind('/') {
+            let directory = text.get(..slash).unwrap_or_default();
+            let root = directory.is_empty() && pieces.is_empty();
+            let directory = if root { "/" } else { directory };
+            if !directory.is_empty() {
+                pieces.push(Piece::Text(directory.to_owned()));
+            }
+            return Word { pieces, span: path.span };
+        }
+    }
+    Word::literal(".", path.span)
+}
+
 /// Makes a word for a path that no argument names.
 pub(super) fn implied(text: &str) -> Word {
     Word::literal(text, Span::new(0, 0))
