@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use portcullis_api::ProblemCode as Code;
 use portcullis_core::{Reason, Status};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::served::{Client, PATIENCE};
 
@@ -55,7 +57,8 @@ impl Real {
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
         let address = url.trim().strip_prefix("http://").unwrap().parse().unwrap();
-        let token = fs::read_to_string(data_dir.join("token")).unwrap().trim().to_owned();
+        // With an Auth Service there is none.
+        let token = fs::read_to_string(data_dir.join("token")).unwrap_or_default().trim().to_owned();
         Some(Self { process: Some(process), client: Client { address, token } })
     }
 
@@ -143,6 +146,78 @@ async fn the_mission_holds_on_real_parts_and_records_survive_a_restart() {
     assert_eq!((record.output, record.end_time), (hello.output, hello.end_time));
     again.signal("INT");
     assert_eq!(again.ended().await.0, Some(0));
+}
+
+/// An Auth Service that knows `alice`, and `guest`, who lacks the permission.
+async fn auth_service() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/api", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let head = String::from_utf8(head).unwrap().to_lowercase();
+            assert!(head.starts_with("get /api/user "), "{head}");
+            let user = |name: &str, permissions: serde_json::Value| {
+                let role = json!({"id": 1, "name": "user", "permissions": permissions});
+                json!({"user": {"id": 7, "name": name, "username": name, "roles": [role]}})
+            };
+            let (status, body) = if head.contains("bearer alice") {
+                ("200 OK", user("alice", json!([{"id": 15, "name": "run agents"}])))
+            } else if head.contains("bearer guest") {
+                ("200 OK", user("guest", json!([])))
+            } else {
+                ("401 Unauthorized", json!({"message": "Unauthenticated."}))
+            };
+            let body = body.to_string();
+            let length = body.len();
+            let answer = format!(
+                "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn each_of_the_five_common_issues_has_its_own_answer_and_line_in_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let auth_service = auth_service().await;
+    // Nobody listens at the discard port.
+    let settings = [
+        ("AUTH_SERVICE_URL", auth_service.as_str()),
+        ("SOCKET_SERVICE_URL", "http://127.0.0.1:9"),
+        ("ALLOWED_COMMANDS", "sleep,echo"),
+        ("PORTCULLIS_DRAIN_SECONDS", "0"),
+    ];
+    let Some(mut real) = Real::start(directory.path(), &settings).await else { return };
+    real.client.token = "alice".into();
+    let client = &real.client;
+    client.submit(json!({"command": "rm x"})).await.expect_problem(Code::CommandNotAllowed);
+    let late = json!({"executionId": "late", "command": "sleep 60", "timeout": 0.2});
+    client.submit(late).await.expect_status(201);
+    let late = client.ended("late").await;
+    assert_eq!((late.status, late.user.as_str()), (Status::Timeout, "alice"));
+    let asked = client.request("GET", "/api/commands/late").token("guest");
+    asked.send().await.expect_status(403).expect_problem(Code::AuthForbidden);
+    let asked = client.request("GET", "/api/commands/late").token("nobody");
+    asked.send().await.expect_status(401).expect_problem(Code::AuthInvalidToken);
+    client.get("/api/commands/..%2Fx").await.expect_status(400).expect_problem(Code::ExecutionIdInvalid);
+    real.signal("TERM");
+    let (code, log) = real.ended().await;
+    assert_eq!(code, Some(0), "{log}");
+    for issue in [
+        "\"code\":\"command/not-allowed\"",
+        "\"reason\":\"time_limit\"",
+        "Socket Service",
+        "\"code\":\"auth/forbidden\"",
+        "\"code\":\"execution-id/invalid\"",
+    ] {
+        assert!(log.contains(issue), "{issue} in {log}");
+    }
 }
 
 #[tokio::test]

@@ -18,9 +18,16 @@ use tokio::net::TcpListener;
 /// `EX_CONFIG` of sysexits.h.
 const BAD_CONFIGURATION: u8 = 78;
 
+const AFTER_HELP: &str = "\
+Needs no configuration. Settings come from a file, the environment and flags, each beating the one before;
+`portcullis-server config explain` lists them. SIGTERM or SIGINT ends the service after what runs has ended, a
+second one at once.
+
+Exits with 0 after a signal, 1 when it could not start, 78 when the configuration is wrong.";
+
 /// Runs permitted command lines under kernel confinement, and answers over HTTP.
 #[derive(Debug, Parser)]
-#[command(name = "portcullis-server", version)]
+#[command(name = "portcullis-server", version, after_help = AFTER_HELP)]
 struct Arguments {
     /// Configuration file (TOML); also PORTCULLIS_CONFIG
     #[arg(long, value_name = "FILE", global = true)]

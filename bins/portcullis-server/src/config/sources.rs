@@ -149,10 +149,8 @@ impl Gathered {
         for (variable, value) in environment {
             let Some(variable) = variable.to_str() else { continue };
             let Some(setting) = SETTINGS.iter().find(|setting| setting.variable == variable) else {
-                if variable.starts_with("PORTCULLIS_")
-                    && variable != CONFIG_VARIABLE
-                    && !OTHERS.contains(&variable)
-                {
+                let ours = variable.starts_with("PORTCULLIS_") && !OTHERS.contains(&variable);
+                if ours && variable != CONFIG_VARIABLE && !is_service_link(variable) {
                     let known = SETTINGS.iter().map(|setting| setting.variable).chain([CONFIG_VARIABLE]);
                     let known = nearest(variable, known);
                     self.problems.push(format!(
@@ -190,6 +188,21 @@ impl Gathered {
             self.values.insert(setting.name, (text, origin));
         }
     }
+}
+
+/// Whether Kubernetes may have set a variable, as it does for every service beside a pod: for one that is named
+/// `portcullis`, `PORTCULLIS_SERVICE_HOST`, `PORTCULLIS_PORT_5000_TCP_ADDR` and the like.
+fn is_service_link(variable: &str) -> bool {
+    let about_a_port = |(_, rest): (&str, &str)| {
+        rest.split_once('_').is_some_and(|(port, rest)| {
+            port.bytes().all(|byte| byte.is_ascii_digit())
+                && (rest.starts_with("TCP") || rest.starts_with("UDP"))
+        })
+    };
+    variable.ends_with("_SERVICE_HOST")
+        || variable.contains("_SERVICE_PORT")
+        || variable.ends_with("_PORT")
+        || variable.split_once("_PORT_").is_some_and(about_a_port)
 }
 
 /// Writes a value of the file as a variable would have it; a list is separated by commas.
@@ -252,6 +265,22 @@ mod tests {
             [("", "", 0), ("a", "", 1), ("", "ab", 2), ("kitten", "sitting", 3), ("flaw", "lawn", 2)]
         {
             assert_eq!(distance(a, b), wanted, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn variables_that_kubernetes_sets_are_passed_over() {
+        for (variable, wanted) in [
+            ("PORTCULLIS_SERVICE_HOST", true),
+            ("PORTCULLIS_SERVICE_PORT_HTTP", true),
+            ("PORTCULLIS_PORT", true),
+            ("PORTCULLIS_PORT_5000_TCP", true),
+            ("PORTCULLIS_SERVER_PORT_5000_TCP_ADDR", true),
+            ("PORTCULLIS_PORT_RANGE", false),
+            ("PORTCULLIS_PORTS", false),
+            ("PORTCULLIS_CELL", false),
+        ] {
+            assert_eq!(is_service_link(variable), wanted, "{variable}");
         }
     }
 

@@ -285,7 +285,10 @@ impl Call<'_> {
                 text.push(&chunk);
             }
         }
-        text.close();
+        // What still runs may yet send the rest of a character.
+        if execution.status.is_terminal() {
+            text.close();
+        }
         let omitted = execution.output_bytes.saturating_sub(shown);
         Ok(ExecutionView::without_output(execution, OffsetDateTime::now_utc()).with_output(&text, omitted))
     }
