@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use crate::served::{PATIENCE, Served};
 
 /// Heads that two readers could understand differently; each is followed by a request that must not be answered.
-const AMBIGUOUS: [&str; 13] = [
+const AMBIGUOUS: [&str; 21] = [
     "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
     "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
@@ -20,6 +20,14 @@ const AMBIGUOUS: [&str; 13] = [
     "Transfer-Encoding: identity\r\n\r\n",
     "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
     "Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n",
+    "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "Transfer-Encoding: chunked\nContent-Length: 5\n\n0\r\n\r\n",
+    "Transfer-Encoding\0: chunked\r\n\r\n0\r\n\r\n",
+    "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+    "Transfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n",
+    "Transfer-Encoding: chunked\r\n\r\n5;a\nb\r\nhello\r\n0\r\n\r\n",
+    "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff1\r\nhello\r\n0\r\n\r\n",
+    "Transfer-Encoding: chunked\r\n\r\n5\r\nhello!\r\n0\r\n\r\n",
     "X: a\r\n b: c\r\nContent-Length: 0\r\n\r\n",
     "X: a\rY: b\r\nContent-Length: 0\r\n\r\n",
 ];
