@@ -96,8 +96,7 @@ impl Client {
 impl Running {
     /// Sends it a signal, as a terminal or an operator would.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = program("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
-        assert!(sent.success());
+        send_signal(name, self.child.id());
     }
 
     /// Reads so many bytes of its standard output and leaves the rest unread for ever.
@@ -126,11 +125,17 @@ impl Running {
         let id = self.child.id();
         thread::spawn(move || ended.send(self.child.wait()));
         let Ok(status) = end.recv_timeout(PATIENCE) else {
-            program("kill").arg("-KILL").arg(id.to_string()).status().unwrap();
+            send_signal("KILL", id);
             panic!("it did not end; stderr: {}", stderr.join().unwrap());
         };
         Ended { code: status.unwrap().code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
     }
+}
+
+/// Sends a signal by the shell's own `kill`, which is there where no program of that name is.
+pub(crate) fn send_signal(name: &str, id: u32) {
+    let sent = program("sh").args(["-c", "kill -$0 $1", name, &id.to_string()]).status().unwrap();
+    assert!(sent.success());
 }
 
 fn drain(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {

@@ -6,5 +6,6 @@ mod client;
 mod offline;
 mod peer;
 mod reading;
+mod real;
 mod run;
 mod verify;

@@ -87,7 +87,19 @@ fn a_record_is_shown_to_people_and_handed_to_programs_as_it_came() {
 #[test]
 fn a_list_is_asked_for_with_its_filters() {
     let peer = Peer::start(|_| Reply::Json(200, json!({"executions": [exited("a", 0)], "next": "c/2"})));
-    let arguments = ["list", "--status", "failed", "--program", "a b", "-n", "5", "--cursor", "x=y"];
+    let arguments = [
+        "list",
+        "--status",
+        "failed",
+        "--program",
+        "a b",
+        "-n",
+        "5",
+        "--cursor",
+        "x=y",
+        "--since",
+        "2025-03-25T16:17:12+02:00",
+    ];
     let ended = Client::new(arguments).at(&peer.url()).run();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(
@@ -95,7 +107,10 @@ fn a_list_is_asked_for_with_its_filters() {
         "{}",
         ended.stdout
     );
-    assert_eq!(peer.requests()[0].line, "GET /api/commands?limit=5&status=failed&program=a%20b&cursor=x%3Dy");
+    assert_eq!(
+        peer.requests()[0].line,
+        "GET /api/commands?limit=5&status=failed&program=a%20b&acceptedFrom=2025-03-25T16%3A17%3A12%2B02%3A00&cursor=x%3Dy"
+    );
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 use portcullis_core::{ExecutionId, Status};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -136,6 +138,12 @@ pub(crate) struct List {
     /// Only those that name this program
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) program: Option<String>,
+    /// Only those accepted at this time or later, such as 2025-03-25T16:17:12Z
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) since: Option<String>,
+    /// Only those accepted before this time
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) before: Option<String>,
     /// At most so many
     #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20)]
     pub(crate) limit: usize,
@@ -239,6 +247,12 @@ fn variable(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn time(text: &str) -> Result<String, String> {
+    OffsetDateTime::parse(text, &Rfc3339)
+        .map(|_| text.to_owned())
+        .map_err(|_| "a time of RFC 3339 is accepted, such as `2025-03-25T16:17:12Z`".into())
+}
+
 fn status(text: &str) -> Result<Status, String> {
     Status::parse(text).ok_or_else(|| {
         "`scheduled`, `running`, `completed`, `failed`, `cancelled`, `timeout` and `lost` are accepted".into()
@@ -295,6 +309,7 @@ mod tests {
             (["run", "--env", "X", "ls"], "NAME=VALUE"),
             (["run", "--id", "../x", "ls"], "A-Z a-z 0-9"),
             (["list", "--status", "done", "--json"], "`timeout` and `lost`"),
+            (["list", "--since", "yesterday", "--json"], "2025-03-25T16:17:12Z"),
         ] {
             let error = Cli::try_parse_from(["portcullis"].iter().chain(&arguments)).unwrap_err();
             assert!(error.to_string().contains(accepted), "{error}");

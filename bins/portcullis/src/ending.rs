@@ -59,9 +59,11 @@ pub(crate) fn remark(record: &ExecutionView) -> Option<String> {
             "lost: the service died while it ran, and what it had done is unknown".into()
         }
     };
-    Some(match &record.message {
-        Some(message) if !message.is_empty() => format!("{what}: {message}"),
-        _ => what,
+    // Why nothing ran only the service can say; of the rest, its message says the same again.
+    let more = record.reason == Some(Reason::StartFailed);
+    Some(match record.message.as_deref().filter(|message| more && !message.is_empty()) {
+        Some(message) => format!("{what}: {message}"),
+        None => what,
     })
 }
 
@@ -142,7 +144,11 @@ pub(crate) mod tests {
             124,
             Some("timed out after 60 s"),
         );
-        check(json!({"status": "cancelled", "reason": "cancelled", "signal": 15}), 130, Some("cancelled"));
+        check(
+            json!({"status": "cancelled", "reason": "cancelled", "message": "it was cancelled"}),
+            130,
+            Some("cancelled"),
+        );
         check(
             json!({"status": "failed", "reason": "memory_limit"}),
             137,

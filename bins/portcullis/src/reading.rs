@@ -73,7 +73,13 @@ pub(crate) async fn list(
 ) -> Result<ExitCode, Failure> {
     let mut query = format!("?limit={}", args.limit);
     let status = args.status.map(|status| status.as_str().to_owned());
-    for (name, value) in [("status", &status), ("program", &args.program), ("cursor", &args.cursor)] {
+    for (name, value) in [
+        ("status", &status),
+        ("program", &args.program),
+        ("acceptedFrom", &args.since),
+        ("acceptedBefore", &args.before),
+        ("cursor", &args.cursor),
+    ] {
         if let Some(value) = value {
             query.push_str(&format!("&{name}={}", percent_encode(value)));
         }

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{Method, StatusCode};
-use portcullis_api::{AllowedCommands, ExecutionView, Judgement, Problem, SubmitRequest, SubmitResponse};
+use portcullis_api::{
+    AllowedCommands, ExecutionList, ExecutionView, Judgement, Problem, SubmitRequest, SubmitResponse,
+};
 use portcullis_core::ExecutionId;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -116,7 +118,7 @@ impl Service {
     }
 
     /// Lists executions; `query` begins with `?` or is empty.
-    pub(crate) async fn list(&self, query: &str) -> Result<Read<ListAnswer>, CallError> {
+    pub(crate) async fn list(&self, query: &str) -> Result<Read<ExecutionList>, CallError> {
         self.send(Method::GET, &format!("/api/commands{query}"), None::<&()>).await
     }
 
@@ -173,16 +175,6 @@ impl Service {
     pub(crate) fn strange(&self, status: StatusCode, problem: String) -> CallError {
         CallError::Strange { url: self.client.base().to_string(), status, problem }
     }
-}
-
-/// A page of the list of executions.
-#[derive(Debug, Clone, serde::Deserialize)]
-pub(crate) struct ListAnswer {
-    /// The records, newest first.
-    pub(crate) executions: Vec<ExecutionView>,
-    /// The cursor of the next page, if there is one.
-    #[serde(default)]
-    pub(crate) next: Option<String>,
 }
 
 /// Returns the path of an execution, or of what belongs to it.
