@@ -1,7 +1,7 @@
 //! The HTTP side: who asks, what for, and what they get.
 //!
 //! `routes` is the one table of routes; `failure` the one place where an error becomes a response; what
-//! stands between a connection and an endpoint is in [`Service::answer`], in order.
+//! stands between a connection and an endpoint is in `Service::answer`, in order.
 
 mod body;
 mod connections;
