@@ -6,7 +6,7 @@ use super::options::{Count, Reading};
 use super::roles::ITSELF;
 use super::unseen::seen_text;
 use super::words::{leading_text, with_suffix};
-use super::{EffectKind, Effects, Unknown, awk, build, files, sed};
+use super::{EffectKind, Effects, Unknown, awk, build, fetch, files, sed};
 
 /// Sets the marks that depend on more than one word.
 pub(super) fn mark(program: &str, reading: &mut Reading) {
@@ -45,6 +45,8 @@ pub(super) fn add(program: &str, reading: &Reading, effects: &mut Effects) -> Re
             effects.helpers.extend(["gzip".to_owned(), "sh".to_owned()]);
             Ok(())
         }
+        "curl" => fetch::curl(reading, effects),
+        "wget" => fetch::wget(reading, effects),
         "date" => Ok(date(reading, effects)),
         "jq" => jq(reading),
         "man" => Ok(man(reading, effects)),

@@ -20,6 +20,7 @@ mod archives;
 mod awk;
 mod build;
 mod details;
+mod fetch;
 mod files;
 mod find;
 mod git;
@@ -246,6 +247,12 @@ pub(crate) fn effects(program: &str, arguments: &[Word]) -> Result<Effects, Unkn
         }
         _ => {
             let table = table::find(program).filter(|_| !program.contains('/')).ok_or(Unknown::Program)?;
+            for (kind, why) in &table.always {
+                effects.unbounded(*kind, why, None, "whatever its words are");
+            }
+            if table.opaque {
+                return Ok(effects);
+            }
             let mut reading = options::read(table, arguments)?;
             details::mark(program, &mut reading);
             roles::apply(table, &reading, &mut effects)?;

@@ -22,6 +22,7 @@
 //!
 //! `operands ROLE…` says what the operands are by position; `ROLE...` may repeat. With `@mark` it applies when options
 //! with those marks are given. `include NAME…` takes over the options of tables above. `default ROLE PATH` applies without any operand. `marks @mark…` are always set.
+//! `opaque` says that the words are not told apart, and `always KIND why` what the program can do whatever they are.
 //!
 //! An option line holds options, parted by commas: its names, `=ROLE` for each value it takes (`[=ROLE]` when the
 //! value is optional and attached), marks, and `!KIND why` for what giving it does. `#` at the beginning of a line opens a comment.
@@ -39,6 +40,8 @@ const SOURCES: &[(&str, &str)] = &[
     ("table/files.txt", include_str!("table/files.txt")),
     ("table/wrappers.txt", include_str!("table/wrappers.txt")),
     ("table/build.txt", include_str!("table/build.txt")),
+    ("table/network.txt", include_str!("table/network.txt")),
+    ("table/opaque.txt", include_str!("table/opaque.txt")),
 ];
 
 /// How a program reads its options.
@@ -202,6 +205,10 @@ pub(super) struct Table {
     pub(super) defaults: Vec<(Vec<&'static str>, Role, &'static str)>,
     /// Marks that are always set.
     pub(super) marks: Vec<&'static str>,
+    /// Whether its words are not told apart.
+    pub(super) opaque: bool,
+    /// What it can do whatever its words are.
+    pub(super) always: Vec<(EffectKind, &'static str)>,
 }
 
 impl Table {
@@ -304,6 +311,15 @@ fn read_line(
             let role = Role::parse(role).ok_or_else(|| format!("`{role}` is no role"))?;
             let marks = marks.into_iter().filter_map(|mark| mark.strip_prefix('@')).collect();
             table.defaults.push((marks, role, path));
+            Ok(())
+        }
+        "opaque" => {
+            table.opaque = true;
+            Ok(())
+        }
+        "always" => {
+            let (kind, why) = rest.split_once(' ').ok_or("`always` wants a kind and a reason")?;
+            table.always.push((read_kind(kind)?, why.trim()));
             Ok(())
         }
         "include" => {

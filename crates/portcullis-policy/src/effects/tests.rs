@@ -6,6 +6,7 @@ use super::*;
 
 mod dev;
 mod everyday;
+mod fetch;
 mod git;
 
 /// Splits a line of a test into words: blanks part, `'…'` and `\` quote, `*`, `?` and `[…]` are patterns.
