@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use portcullis_core::{Ended, Level, Limit, Limits, Network, Plan, ProgramName, Usage, ViewPath};
@@ -12,10 +13,11 @@ use portcullis_core::{Ended, Level, Limit, Limits, Network, Plan, ProgramName, U
 use crate::cgroup::{Counters, Group};
 use crate::config::Config;
 use crate::init::{self, Report};
-use crate::programs::{Finder, Programs};
+use crate::programs::{self, Finder, Programs};
+use crate::seccomp;
 use crate::sys::{self, Forked, Pid, Polled, WaitStatus};
 use crate::tree;
-use crate::view;
+use crate::view::{self, PrivateParts, Proc};
 use crate::wire::{self, Answer, AtStep, FromCell, Refused, StepError, ToCell};
 
 /// How often counters are looked at while a line runs.
@@ -35,16 +37,29 @@ pub(crate) struct Cell {
     /// Where the workspace lies at level `landlock`.
     pub(crate) host_workspace: Option<PathBuf>,
     pub(crate) finder: Finder,
-    /// Mount namespaces made so far, by the programs that can execute in them; and the base.
-    pub(crate) views: HashMap<BTreeSet<ProgramName>, OwnedFd>,
+    /// Views made so far, by the programs that can execute in them; and the base.
+    pub(crate) views: HashMap<BTreeSet<ProgramName>, View>,
     pub(crate) base_view: Option<OwnedFd>,
+    /// The programs of the view that the cell is in.
+    pub(crate) current_view: Option<BTreeSet<ProgramName>>,
+    pub(crate) filters: seccomp::Programs,
+    /// The limits that the group has now.
+    pub(crate) limits_in_force: Option<Limits>,
+}
+
+/// A program view.
+pub(crate) struct View {
+    /// Its mount namespace, where there is one.
+    namespace: Option<OwnedFd>,
+    programs: Rc<Programs>,
 }
 
 impl Cell {
     /// Serves executions until the link ends, and ends the process. The launcher makes a new cell.
     pub(crate) fn serve(mut self) -> ! {
+        let mut buffer = vec![0; wire::MAX_FRAME_BYTES];
         let status = loop {
-            match wire::receive::<ToCell>(&self.link) {
+            match wire::receive_into::<ToCell>(&self.link, &mut buffer) {
                 Ok(Some((ToCell::Run { plan, stdin }, descriptors))) => {
                     let Some(streams) = take_streams(descriptors, stdin) else { break 1 };
                     let answer = self.run(&plan, streams);
@@ -64,8 +79,7 @@ impl Cell {
     fn run(&mut self, plan: &Plan, streams: Streams) -> FromCell {
         let refuse = |refused, fit| FromCell { answer: Answer::Refused(refused), fit };
         let names = plan.programs();
-        let prepared = self.within_ceilings(plan).and_then(|()| self.finder.find(&names));
-        let programs = match prepared {
+        let programs = match self.within_ceilings(plan).and_then(|()| self.programs_of(&names)) {
             Ok(programs) => programs,
             Err(refused) => return refuse(refused, true),
         };
@@ -117,34 +131,48 @@ impl Cell {
         Ok(())
     }
 
+    fn programs_of(&mut self, names: &BTreeSet<ProgramName>) -> Result<Rc<Programs>, Refused> {
+        match self.views.get(names) {
+            Some(view) => Ok(Rc::clone(&view.programs)),
+            None => self.finder.find(names).map(Rc::new),
+        }
+    }
+
     /// Enters the view in which exactly these programs can execute, making it when there is none yet.
-    fn enter_view(&mut self, names: &BTreeSet<ProgramName>, programs: &Programs) -> Result<(), StepError> {
-        let Some(base) = &self.base_view else { return Ok(()) };
+    fn enter_view(
+        &mut self,
+        names: &BTreeSet<ProgramName>,
+        programs: &Rc<Programs>,
+    ) -> Result<(), StepError> {
+        if self.current_view.as_ref() == Some(names) {
+            return Ok(());
+        }
+        self.current_view = None;
         if let Some(known) = self.views.get(names) {
-            return sys::set_namespace(known.as_fd(), libc::CLONE_NEWNS).at("view: enter");
+            if let Some(namespace) = &known.namespace {
+                sys::set_namespace(namespace.as_fd(), libc::CLONE_NEWNS).at("view: enter")?;
+            }
+        } else {
+            if self.views.len() >= MOST_VIEWS {
+                self.views.clear();
+            }
+            let namespace = match &self.base_view {
+                Some(base) => Some(make_view(base, programs)?),
+                None => None,
+            };
+            self.views.insert(names.clone(), View { namespace, programs: Rc::clone(programs) });
         }
-        if self.views.len() >= MOST_VIEWS {
-            self.views.clear();
-        }
-        sys::set_namespace(base.as_fd(), libc::CLONE_NEWNS).at("view: enter base")?;
-        sys::unshare(libc::CLONE_NEWNS).at("view: copy base")?;
-        let directories: BTreeSet<&Path> =
-            programs.values().flat_map(|program| &program.modules).map(PathBuf::as_path).collect();
-        // A library in a module directory comes with that.
-        let files: BTreeSet<&Path> = programs
-            .values()
-            .flat_map(|program| program.executed.iter().chain(&program.mapped))
-            .map(PathBuf::as_path)
-            .filter(|file| !directories.iter().any(|directory| file.starts_with(directory)))
-            .collect();
-        view::make_executable(files.into_iter(), directories.into_iter())?;
-        self.views.insert(names.clone(), own_mount_namespace()?);
+        self.current_view = Some(names.clone());
         Ok(())
     }
 
     fn set_limits(&mut self, limits: &Limits) -> Result<(), StepError> {
         let Some(group) = &mut self.group else { return Ok(()) };
-        group.set_limits(limits).at("cgroup limits")?;
+        if self.limits_in_force.as_ref() != Some(limits) {
+            self.limits_in_force = None;
+            group.set_limits(limits).at("cgroup limits")?;
+            self.limits_in_force = Some(limits.clone());
+        }
         group.reset().at("cgroup counters")
     }
 
@@ -160,11 +188,14 @@ impl Cell {
         };
         let (report_read, report_write) = sys::pipe().at("report pipe")?;
         let namespaces = match self.level {
-            Level::Full | Level::Namespaces => libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWNS,
+            Level::Full | Level::Namespaces => libc::CLONE_NEWPID | libc::CLONE_NEWIPC,
             Level::Landlock => 0,
         };
         let started = Instant::now();
         let targets: Vec<ViewPath> = self.config.mounts.iter().map(|mount| mount.target.clone()).collect();
+        let own_proc = plan.writes() || !programs::are_indifferent_to_proc(programs);
+        let proc = if own_proc { Proc::Own } else { Proc::OfTheCell };
+        let parts = PrivateParts::new(plan, &targets, proc);
         let cell = Pid::try_from(std::process::id()).unwrap_or(-1);
         let (forked, pidfd) = sys::clone_into(namespaces).at("namespaces of the execution")?;
         let pid = match forked {
@@ -174,7 +205,9 @@ impl Cell {
                 level: self.level,
                 landlock_abi: self.landlock_abi,
                 group_bounds_the_tree: self.group.is_some(),
+                filters: &self.filters,
                 mounts: &targets,
+                parts: &parts,
                 user_name: &self.config.user_name,
                 host_workspace: self.host_workspace.as_deref(),
                 streams: [input, streams.output, streams.error],
@@ -200,7 +233,8 @@ impl Cell {
         // Memory may not be given back at once after it ran out, and the launcher counts such ends for the whole
         // life of a cell: it is not used again.
         let ran_out = counters.as_ref().is_some_and(|counters| counters.oom_kills > 0);
-        let fit = gone && !ran_out && watched != Watched::LinkEnded && self.empty_host_workspace();
+        let cleared = self.level == Level::Landlock || parts.remove().is_ok();
+        let fit = gone && cleared && !ran_out && watched != Watched::LinkEnded && self.empty_host_workspace();
         Ok(FromCell { answer, fit })
     }
 
@@ -380,6 +414,23 @@ fn read_report(report: OwnedFd) -> Option<Report> {
     let mut bytes = Vec::new();
     std::fs::File::from(report).take(MOST).read_to_end(&mut bytes).ok()?;
     wire::decode(&bytes).ok()
+}
+
+/// Makes a program view from the base, and stays in it.
+fn make_view(base: &OwnedFd, programs: &Programs) -> Result<OwnedFd, StepError> {
+    sys::set_namespace(base.as_fd(), libc::CLONE_NEWNS).at("view: enter base")?;
+    sys::unshare(libc::CLONE_NEWNS).at("view: copy base")?;
+    let directories: BTreeSet<&Path> =
+        programs.values().flat_map(|program| &program.modules).map(PathBuf::as_path).collect();
+    // A library in a module directory comes with that.
+    let files: BTreeSet<&Path> = programs
+        .values()
+        .flat_map(|program| program.executed.iter().chain(&program.mapped))
+        .map(PathBuf::as_path)
+        .filter(|file| !directories.iter().any(|directory| file.starts_with(directory)))
+        .collect();
+    view::make_executable(files.into_iter(), directories.into_iter())?;
+    own_mount_namespace()
 }
 
 /// Opens the mount namespace that this process is in.

@@ -17,7 +17,7 @@ use crate::seccomp;
 use crate::stage;
 use crate::sys::{self, Pid, Resource, WaitStatus};
 use crate::tree;
-use crate::view;
+use crate::view::PrivateParts;
 use crate::wire::{AtStep, Refused, StepError};
 
 /// What init tells the cell before it ends.
@@ -39,9 +39,11 @@ pub(crate) struct Job<'a> {
     pub(crate) programs: &'a Programs,
     pub(crate) level: Level,
     pub(crate) landlock_abi: Option<u32>,
+    pub(crate) filters: &'a seccomp::Programs,
     /// Whether a cgroup bounds the tree as a whole; otherwise rlimits bound each process.
     pub(crate) group_bounds_the_tree: bool,
     pub(crate) mounts: &'a [ViewPath],
+    pub(crate) parts: &'a PrivateParts<'a>,
     pub(crate) user_name: &'a str,
     /// Where the service's own workspace lies at level `landlock`.
     pub(crate) host_workspace: Option<&'a Path>,
@@ -75,7 +77,7 @@ fn prepare(job: &Job<'_>) -> Result<(), StepError> {
     sys::umask(0o022);
     match job.level {
         Level::Full | Level::Namespaces => {
-            view::add_private_parts(job.plan, job.mounts)?;
+            job.parts.add()?;
             std::env::set_current_dir(job.plan.working_directory.as_str()).at("working directory")?;
         }
         Level::Landlock => {
@@ -93,7 +95,7 @@ fn prepare(job: &Job<'_>) -> Result<(), StepError> {
         Level::Full | Level::Namespaces => {
             let writes = job.plan.writes();
             let class = if writes { seccomp::Class::Command } else { seccomp::Class::CommandReadOnly };
-            sys::install_filter(&seccomp::program(class)).at("seccomp")
+            sys::install_filter(job.filters.of(class)).at("seccomp")
         }
         // Here init must still signal descendants, which the filter may forbid: each command takes it on itself.
         Level::Landlock => Ok(()),
@@ -115,7 +117,7 @@ fn carry_out(job: &Job<'_>) -> Report {
         landlock_abi: job.landlock_abi,
         visible: &visible,
         view: if job.level == Level::Landlock { View::Host } else { View::Own },
-        filters: Filters { writer: &writer, reader: &reader },
+        filters: Filters { writer, reader },
         stopper,
         signal_all,
     };
@@ -128,18 +130,16 @@ fn carry_out(job: &Job<'_>) -> Report {
 }
 
 /// Returns what commands that write, and commands that only read, take on beside init's own filter.
-fn command_filters(job: &Job<'_>) -> (Vec<libc::sock_filter>, Vec<libc::sock_filter>) {
+fn command_filters<'a>(job: &'a Job<'_>) -> (&'a [libc::sock_filter], &'a [libc::sock_filter]) {
     use seccomp::{Class, Signals};
     match job.level {
-        Level::Full | Level::Namespaces if job.plan.writes() => {
-            (Vec::new(), seccomp::program(Class::CommandReadOnly))
-        }
-        Level::Full | Level::Namespaces => (Vec::new(), Vec::new()),
+        Level::Full | Level::Namespaces if job.plan.writes() => (&[], job.filters.of(Class::CommandReadOnly)),
+        Level::Full | Level::Namespaces => (&[], &[]),
         Level::Landlock => {
             let scoped = job.landlock_abi.is_some_and(|abi| abi >= 6);
             let signals = if scoped { Signals::Scoped } else { Signals::Unscoped };
-            let class = seccomp::program;
-            (class(Class::LandlockLevel(signals)), class(Class::LandlockLevelReadOnly(signals)))
+            let filter = |class| job.filters.of(class);
+            (filter(Class::LandlockLevel(signals)), filter(Class::LandlockLevelReadOnly(signals)))
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::cell::{self, Cell};
 use crate::cgroup;
 use crate::config::Config;
 use crate::programs::Finder;
+use crate::seccomp;
 use crate::sys::{self, Forked, Pid, Polled};
 use crate::view;
 use crate::wire::{self, AtStep, StepError};
@@ -152,6 +153,9 @@ pub(crate) fn make(
                 finder: Finder::new(config.path.clone()),
                 views: HashMap::new(),
                 base_view: None,
+                current_view: None,
+                filters: seccomp::Programs::assemble(),
+                limits_in_force: None,
             };
             become_cell(cell, host_id, go_read, result_write)
         }

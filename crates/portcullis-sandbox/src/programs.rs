@@ -69,6 +69,59 @@ impl Finder {
     }
 }
 
+/// Programs that do the same whatever process numbers `/proc` shows: they look at none, or at `/proc/self` alone.
+const INDIFFERENT_TO_PROC: [&str; 44] = [
+    "base64",
+    "basename",
+    "cat",
+    "cmp",
+    "comm",
+    "cut",
+    "date",
+    "df",
+    "diff",
+    "dirname",
+    "du",
+    "echo",
+    "egrep",
+    "expand",
+    "false",
+    "fgrep",
+    "file",
+    "find",
+    "fold",
+    "grep",
+    "head",
+    "id",
+    "join",
+    "jq",
+    "ls",
+    "nl",
+    "od",
+    "paste",
+    "printf",
+    "pwd",
+    "realpath",
+    "rev",
+    "sed",
+    "seq",
+    "sha256sum",
+    "sort",
+    "stat",
+    "tac",
+    "tail",
+    "tr",
+    "true",
+    "uname",
+    "uniq",
+    "wc",
+];
+
+/// Whether all of these are such programs.
+pub(crate) fn are_indifferent_to_proc(programs: &Programs) -> bool {
+    programs.keys().all(|name| INDIFFERENT_TO_PROC.contains(&name.as_str()))
+}
+
 /// Sorts what a program needs: to be executed, to be mapped, to be found. Links in between need nothing; the
 /// view holds them as the host does.
 fn gather(executable: &Executable, program: &mut Program) {

@@ -68,7 +68,6 @@ pub(crate) enum Signals {
 
 impl Class {
     /// Every class there is.
-    #[cfg(test)]
     pub(crate) const ALL: [Self; 6] = [
         Self::Command,
         Self::CommandReadOnly,
@@ -97,6 +96,22 @@ impl Class {
 /// Returns the filter of a class for this machine.
 pub(crate) fn program(class: Class) -> Vec<sock_filter> {
     assemble(Architecture::NATIVE, class, None)
+}
+
+/// The filters of the classes, assembled once.
+#[derive(Debug)]
+pub(crate) struct Programs(Vec<(Class, Vec<sock_filter>)>);
+
+impl Programs {
+    /// Assembles them all.
+    pub(crate) fn assemble() -> Self {
+        Self(Class::ALL.into_iter().map(|class| (class, program(class))).collect())
+    }
+
+    /// Returns the filter of a class.
+    pub(crate) fn of(&self, class: Class) -> &[sock_filter] {
+        self.0.iter().find(|(known, _)| *known == class).map_or(&[], |(_, program)| program)
+    }
 }
 
 /// Returns the filter of a class without one of its [`groups`]: for runs that show that a group is missed when

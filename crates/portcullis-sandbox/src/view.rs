@@ -3,8 +3,11 @@
 //! The *base view* is made once for each cell: a small read-only root with `/usr` and the configured mounts,
 //! all `noexec`, stand-ins for `/etc` and `/dev`, and nothing else of the host. A *program view* is a copy of
 //! it in which exactly one set of programs, with the libraries and interpreters they need, can execute. An
-//! execution runs in a copy of a program view, with a `/proc` of its own and, when its permit lets it write,
-//! a workspace and a `/tmp` of its own.
+//! execution runs in a program view, to which its own parts are added before it and taken away after it: a
+//! `/proc`, and a workspace and a `/tmp` when its permit lets it write. A cell runs one execution at a time, and
+//! no command can mount, so that nobody else sees the view meanwhile.
+//!
+//! INVARIANT (nothing stays in a view): a cell in which a part could not be taken away is not used again.
 //!
 //! INVARIANT (nothing writable is executable): whatever can be written is mounted `noexec`.
 
@@ -131,7 +134,7 @@ pub(crate) fn enter_base(sources: Sources, user_name: &str) -> Result<(), StepEr
 
     // `pivot_root(".", ".")` stacks the old root on the new one; see pivot_root(2), NOTES.
     sys::pivot_to_working_directory().at("view: pivot")?;
-    sys::detach_working_directory().at("view: leave host")?;
+    sys::detach(c".").at("view: leave host")?;
     std::env::set_current_dir("/").at("view: enter root")?;
     let root = sys::open_at(None, c"/", libc::O_PATH | libc::O_DIRECTORY, 0).at("view: open root")?;
     sys::set_mount_attributes(root.as_fd(), LOCKED, 0, Depth::One).at("view: lock root")
@@ -153,31 +156,83 @@ pub(crate) fn make_executable<'a>(
     Ok(())
 }
 
-/// Adds what belongs to one execution alone: its `/proc`, and its workspace and `/tmp` when it may write.
-/// The caller is pid 1 of the execution's pid namespace, in a mount namespace of its own.
-pub(crate) fn add_private_parts(plan: &Plan, mounts: &[ViewPath]) -> Result<(), StepError> {
-    mount_proc(Path::new("/proc")).at("view: proc of the execution")?;
-    let writes = plan.writes();
-    let workspace_is_mounted = mounts.contains(&plan.workspace);
-    if (writes || plan.working_directory != plan.workspace) && !workspace_is_mounted {
-        let mount = mount_scratch(plan.workspace.as_str(), plan.limits.disk_bytes).at("view: workspace")?;
-        if plan.working_directory.is_beneath(&plan.workspace) {
-            make_directory(Path::new(plan.working_directory.as_str())).at("view: working directory")?;
-        }
-        if !writes {
-            sys::set_mount_attributes(mount.as_fd(), ATTR_RDONLY, 0, Depth::One)
-                .at("view: lock workspace")?;
-        }
+/// What belongs to one execution alone, and is taken away after it.
+pub(crate) struct PrivateParts<'a> {
+    plan: &'a Plan,
+    mounts: &'a [ViewPath],
+    proc: Proc,
+}
+
+/// Which `/proc` an execution sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Proc {
+    /// That of its own pid namespace.
+    Own,
+    /// That of the cell, which shows every command itself and nothing else: its numbers are those of the
+    /// cell's pid namespace.
+    OfTheCell,
+}
+
+impl<'a> PrivateParts<'a> {
+    pub(crate) fn new(plan: &'a Plan, mounts: &'a [ViewPath], proc: Proc) -> Self {
+        Self { plan, mounts, proc }
     }
-    if writes {
-        mount_scratch("/tmp", plan.limits.disk_bytes).at("view: tmp")?;
+
+    fn has_workspace(&self) -> bool {
+        let plan = self.plan;
+        (plan.writes() || plan.working_directory != plan.workspace) && !self.mounts.contains(&plan.workspace)
     }
-    for path in &plan.protected {
-        if shows_the_host(path, mounts) {
-            hide(Path::new(path.as_str())).at("view: hide protected directory")?;
+
+    fn hidden(&self) -> impl Iterator<Item = &Path> {
+        let shown = self.plan.protected.iter().filter(|path| shows_the_host(path, self.mounts));
+        shown.map(|path| Path::new(path.as_str()))
+    }
+
+    /// Adds the parts. The caller is pid 1 of the execution's pid namespace.
+    pub(crate) fn add(&self) -> Result<(), StepError> {
+        let plan = self.plan;
+        if self.proc == Proc::Own {
+            mount_proc(Path::new("/proc")).at("view: proc of the execution")?;
         }
+        if self.has_workspace() {
+            let mount =
+                mount_scratch(plan.workspace.as_str(), plan.limits.disk_bytes).at("view: workspace")?;
+            if plan.working_directory.is_beneath(&plan.workspace) {
+                make_directory(Path::new(plan.working_directory.as_str())).at("view: working directory")?;
+            }
+            if !plan.writes() {
+                sys::set_mount_attributes(mount.as_fd(), ATTR_RDONLY, 0, Depth::One)
+                    .at("view: lock workspace")?;
+            }
+        }
+        if plan.writes() {
+            mount_scratch("/tmp", plan.limits.disk_bytes).at("view: tmp")?;
+        }
+        for path in self.hidden() {
+            hide(path).at("view: hide protected directory")?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Takes the parts away. The caller is the cell, when every process of the execution is gone.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        let mut paths = Vec::new();
+        if self.proc == Proc::Own {
+            paths.push(Path::new("/proc"));
+        }
+        if self.has_workspace() {
+            paths.push(Path::new(self.plan.workspace.as_str()));
+        }
+        if self.plan.writes() {
+            paths.push(Path::new("/tmp"));
+        }
+        // The last one first: one may lie within another.
+        let hidden: Vec<&Path> = self.hidden().filter(|path| path.exists()).collect();
+        for path in paths.into_iter().chain(hidden).collect::<Vec<_>>().into_iter().rev() {
+            sys::detach(&CString::new(path.as_os_str().as_bytes())?)?;
+        }
+        Ok(())
+    }
 }
 
 /// Whether a protected path lies where the view shows files of the host; elsewhere it shows none to hide.
@@ -212,7 +267,8 @@ fn mount_scratch(path: &str, bytes: u64) -> io::Result<OwnedFd> {
 
 /// Mounts the processes of the caller's pid namespace, and nothing else of `/proc`; nothing there is writable.
 fn mount_proc(path: &Path) -> io::Result<()> {
-    attach(&file_system(c"proc", &[(c"subset", c"pid")], LOCKED)?, path)
+    // Of the processes only those that the reader may trace are shown: never a cell or init.
+    attach(&file_system(c"proc", &[(c"subset", c"pid"), (c"hidepid", c"ptraceable")], LOCKED)?, path)
 }
 
 fn file_system(

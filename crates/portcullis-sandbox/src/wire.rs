@@ -179,8 +179,15 @@ pub(crate) fn send(
 /// # Errors
 /// When what came is not one message of this link, with nothing behind it.
 pub(crate) fn receive<M: DeserializeOwned>(link: &impl AsFd) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
-    let mut buffer = vec![0_u8; MAX_FRAME_BYTES];
-    let (length, descriptors) = sys::receive(link.as_fd(), &mut buffer)?;
+    receive_into(link, &mut vec![0_u8; MAX_FRAME_BYTES])
+}
+
+/// As [`receive`], with room of the caller's: `MAX_FRAME_BYTES`, or whatever the message may need.
+pub(crate) fn receive_into<M: DeserializeOwned>(
+    link: &impl AsFd,
+    buffer: &mut [u8],
+) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+    let (length, descriptors) = sys::receive(link.as_fd(), buffer)?;
     if length == 0 {
         return Ok(None);
     }

@@ -165,9 +165,9 @@ pub(crate) fn pivot_to_working_directory() -> io::Result<()> {
     Ok(())
 }
 
-/// Detaches the mount on top of the working directory, and all beneath it. See umount2(2).
-pub(crate) fn detach_working_directory() -> io::Result<()> {
-    // SAFETY: the path is a NUL-ended constant.
-    check_int(unsafe { libc::umount2(c".".as_ptr(), libc::MNT_DETACH) })?;
+/// Detaches the mount on top of a path, and all beneath it. See umount2(2).
+pub(crate) fn detach(path: &CStr) -> io::Result<()> {
+    // SAFETY: the path is NUL-ended and outlives the call.
+    check_int(unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) })?;
     Ok(())
 }
