@@ -18,42 +18,38 @@ pub(super) fn mark(program: &str, reading: &mut Reading) {
 /// Adds the details of a program whose options and operands were read by its table.
 pub(super) fn add(program: &str, reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
     match program {
-        "awk" | "gawk" | "mawk" => awk(program, reading, effects),
+        "awk" | "gawk" | "mawk" => return awk(program, reading, effects),
         "bunzip2" | "bzip2" | "gunzip" | "gzip" | "lzma" | "unlzma" | "unxz" | "xz" => {
             files::compress(program, reading, effects);
-            if program == "gunzip" {
-                effects.helpers.extend(["gzip".to_owned(), "sh".to_owned()]);
-            }
-            Ok(())
         }
-        "chmod" => files::chmod(reading, effects),
-        "cp" | "ln" | "mv" => Ok(files::copy(program, reading, effects)),
-        "csplit" | "split" => Ok(files::split(program, reading, effects)),
-        "install" | "mkdir" => {
-            if program == "install" && !reading.marked("directories") {
-                files::copy(program, reading, effects);
-            }
-            let mode = reading.last("--mode").and_then(|given| given.values.first());
-            mode.map_or(Ok(()), |(word, argument)| files::mode(word, *argument, effects))
-        }
-        "gmake" | "make" => build::make(reading, effects),
-        "node" => build::node(reading, effects),
-        "npm" => build::npm(reading, effects),
-        "rmdir" => Ok(files::rmdir(reading, effects)),
-        "unzip" => Ok(files::unzip(reading, effects)),
-        "zcat" | "gzcat" => {
-            effects.helpers.extend(["gzip".to_owned(), "sh".to_owned()]);
-            Ok(())
-        }
-        "curl" => fetch::curl(reading, effects),
-        "wget" => fetch::wget(reading, effects),
-        "date" => Ok(date(reading, effects)),
-        "jq" => jq(reading),
-        "man" => Ok(man(reading, effects)),
-        "sed" => sed(reading, effects),
-        "strings" => strings(reading),
-        _ => Ok(()),
+        "chmod" => return files::chmod(reading, effects),
+        "cp" | "ln" | "mv" => files::copy(program, reading, effects),
+        "csplit" | "split" => files::split(program, reading, effects),
+        "curl" => return fetch::curl(reading, effects),
+        "date" => date(reading, effects),
+        "gmake" | "make" => return build::make(reading, effects),
+        "install" if !reading.marked("directories") => files::copy(program, reading, effects),
+        "jq" => return jq(reading),
+        "man" => man(reading, effects),
+        "node" => return build::node(reading, effects),
+        "npm" => return build::npm(reading, effects),
+        "rmdir" => files::rmdir(reading, effects),
+        "sed" => return sed(reading, effects),
+        "strings" => return strings(reading),
+        "unzip" => files::unzip(reading, effects),
+        "wget" => return fetch::wget(reading, effects),
+        _ => {}
     }
+    if let ("install" | "mkdir", Some(given)) = (program, reading.last("--mode")) {
+        for (word, argument) in &given.values {
+            files::mode(word, *argument, effects)?;
+        }
+    }
+    if matches!(program, "gunzip" | "gzcat" | "zcat") {
+        // They are scripts around `gzip`.
+        effects.helpers.extend(["gzip", "sh"].map(str::to_owned));
+    }
+    Ok(())
 }
 
 /// Returns the script: the values of the options that hold one, or the first operand.

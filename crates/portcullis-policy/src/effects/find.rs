@@ -256,7 +256,7 @@ impl<'a> Reader<'a> {
         if words.is_empty() {
             return Err(usage(&format!("`{predicate}` wants a command"), first));
         }
-        if predicate.ends_with("dir") && words.iter().any(|word| climbs(word)) {
+        if predicate.ends_with("dir") && words.iter().any(climbs) {
             let why = "paths of the command count from directories that are not on the line";
             self.effects.unbounded(EffectKind::Execute, why, Some(first), &format!("`{predicate}`"));
         }

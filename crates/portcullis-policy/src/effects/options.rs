@@ -114,7 +114,8 @@ impl<'a> Reader<'a> {
             self.reading.open.get_or_insert(self.current());
         }
         if self.reading.closed || !text.starts_with('-') || word.as_literal() == Some("-") {
-            return Ok(self.operand(word));
+            self.operand(word);
+            return Ok(());
         }
         if word.as_literal() == Some("--") && !style.no_terminator {
             self.reading.closed = true;

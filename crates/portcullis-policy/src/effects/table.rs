@@ -294,7 +294,10 @@ fn read_line(
     let (keyword, rest) = line.split_once(' ').unwrap_or((line, ""));
     let words = rest.split_whitespace();
     match keyword {
-        "style" => words.map(|word| set_style(&mut table.style, word)).collect(),
+        "style" => {
+            let mut words = words;
+            words.try_for_each(|word| set_style(&mut table.style, word))
+        }
         "marks" => {
             table.marks.extend(words.filter_map(|word| word.strip_prefix('@')));
             Ok(())

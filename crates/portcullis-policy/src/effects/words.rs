@@ -26,11 +26,6 @@ pub(super) fn without_prefix(word: &Word, length: usize) -> Option<Word> {
     Some(Word { pieces, span: word.span })
 }
 
-/// Puts text before a word.
-pub(super) fn with_prefix(prefix: &str, word: &Word) -> Word {
-    joined(&Word::literal(prefix, word.span), word)
-}
-
 /// Puts text behind a word.
 pub(super) fn with_suffix(word: &Word, suffix: &str) -> Word {
     joined(word, &Word::literal(suffix, word.span))

@@ -97,11 +97,6 @@ fn env(reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
             effects.insertions.extend(settings.map(|setting| (inner.argument, setting)));
         }
     }
-    if effects.inner.is_empty() {
-        for (name, _) in assignments {
-            effects.options.push((name, 0));
-        }
-    }
     Ok(())
 }
 
