@@ -61,6 +61,9 @@ pub fn start_launcher_from(
         .arg0(launcher::NAME)
         .env_clear()
         .current_dir("/")
+        // A terminal's interrupt goes to the whole process group: it is for the server, which then lets what
+        // runs end.
+        .process_group(0)
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
