@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ struct Real {
 fn spawn(data_dir: &Path, settings: &[(&str, &str)]) -> Child {
     let _ = fs::remove_file(data_dir.join("url"));
     Command::new(env!("CARGO_BIN_EXE_portcullis-server"))
+        .process_group(0)
         .env_clear()
         .env("PORTCULLIS_DATA_DIR", data_dir)
         .env("PORTCULLIS_LISTEN", "127.0.0.1:0")
@@ -62,10 +64,17 @@ impl Real {
         Some(Self { process: Some(process), client: Client { address, token } })
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the shell's own way to send a signal")]
+    fn pid(&self) -> String {
+        self.process.as_ref().unwrap().id().to_string()
+    }
+
     fn signal(&self, name: &str) {
-        let pid = self.process.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+        kill(name, &self.pid());
+    }
+
+    /// Signals its process group, as a terminal does.
+    fn signal_group(&self, name: &str) {
+        kill(name, &format!("-{}", self.pid()));
     }
 
     /// Waits for the end, and returns the exit code and the log.
@@ -91,6 +100,11 @@ impl Drop for Real {
             let _ = process.wait();
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell's own way to send a signal")]
+fn kill(signal: &str, whom: &str) {
+    assert!(Command::new("kill").args(["-s", signal, "--", whom]).status().unwrap().success());
 }
 
 fn log_of(mut process: Child) -> String {
@@ -251,6 +265,24 @@ async fn a_drain_ends_what_does_not_end_by_itself_and_says_so_in_its_record() {
     }
     let last: portcullis_api::ExecutionView = serde_json::from_value(last.unwrap()).unwrap();
     assert_eq!(last.reason, Some(Reason::Shutdown), "{last:?}");
+    let (code, log) = real.ended().await;
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[tokio::test]
+async fn an_interrupt_at_the_terminal_lets_what_runs_end_by_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(real) = Real::start(directory.path(), &[("ALLOWED_COMMANDS", "sleep")]).await else { return };
+    real.client.submit(json!({"executionId": "x", "command": "sleep 0.5"})).await.expect_status(201);
+    let mut events = real.client.events("x", None).await;
+    while events.next().await.unwrap().data["status"] != "running" {}
+    real.signal_group("INT");
+    let mut last = None;
+    while let Some(event) = events.next().await {
+        last = Some(event.data);
+    }
+    let last: portcullis_api::ExecutionView = serde_json::from_value(last.unwrap()).unwrap();
+    assert_eq!((last.status, last.exit_code), (Status::Completed, Some(0)), "{last:?}");
     let (code, log) = real.ended().await;
     assert_eq!(code, Some(0), "{log}");
 }

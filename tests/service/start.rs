@@ -135,6 +135,11 @@ fn the_local_token_is_not_taken_beyond_loopback_unless_that_is_asked_for_by_name
     for listen in ["0.0.0.0:5000", "[::]:5000", "192.0.2.1:5000"] {
         check(&[("PORTCULLIS_LISTEN", listen)], &["PORTCULLIS_LOCAL_TOKEN_BEYOND_LOOPBACK=yes"]);
     }
+    // What is wrong elsewhere hides it no more than a flag does.
+    check(
+        &[("PORTCULLIS_LISTEN", "0.0.0.0:5000"), ("PORT", "x"), ("PORTCULLIS_CELLS", "x")],
+        &["`PORT` is `x`", "`PORTCULLIS_CELLS` is `x`", "PORTCULLIS_LOCAL_TOKEN_BEYOND_LOOPBACK=yes"],
+    );
     for (name, value) in [
         ("PORTCULLIS_LOCAL_TOKEN_BEYOND_LOOPBACK", "yes"),
         ("AUTH_SERVICE_URL", "http://auth-service:8000/api"),

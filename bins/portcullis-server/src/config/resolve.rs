@@ -206,16 +206,18 @@ impl Reader {
         let port = self.optional("port", whole(0..=u16::MAX));
         let listen = self.get("listen", address);
         let beyond = self.get("local_token_beyond_loopback", yes_or_no);
-        let (mut listen, port) = (listen?, port?);
+        let (mut listen, beyond) = (listen?, beyond?);
         let rank = |name: &str| self.set(name).map_or(0, |(_, origin)| origin.rank());
-        if let Some(port) = port.filter(|_| rank("port") > rank("listen")) {
+        if let Some(Some(port)) = port
+            && rank("port") > rank("listen")
+        {
             listen.set_port(port);
             self.effective.retain(|(name, ..)| *name != "listen");
             let origin = self.set("port").map_or(Origin::Default, |(_, origin)| origin.clone());
             self.effective.push(("listen", listen.to_string(), origin));
         }
         let asks_nobody = auth_service_is_right && self.set("auth_service_url").is_none();
-        if asks_nobody && !listen.ip().is_loopback() && !beyond? {
+        if asks_nobody && !listen.ip().is_loopback() && !beyond {
             self.problem(format!(
                 "`listen` is `{listen}`, beyond loopback, and there is no Auth Service: whoever holds the one local \
                  token may run commands, and it crosses the network in the clear; set `AUTH_SERVICE_URL`, or say that \
