@@ -77,3 +77,30 @@ fn a_rulebook_that_is_wrong_is_refused_with_its_place() {
     assert_eq!(ended.code, Some(125));
     assert!(ended.stderr.contains("`absent.toml` cannot be read"), "{}", ended.stderr);
 }
+
+#[test]
+fn two_rulebooks_are_compared_line_by_line() {
+    let lines = "ls\nhead -3 notes\n\nrm x\n";
+    let ended = Client::new(["policy", "diff", "default", "readonly"]).stdin(lines).run();
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), ""));
+    assert_eq!(ended.stdout, "program/not-allowed -> allow  head -3 notes\n");
+    let client = Client::new(["policy", "diff", "default", "default", "--lines", "lines", "--json"])
+        .file("lines", lines);
+    let ended = client.here().run();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(serde_json::from_str::<Value>(&ended.stdout).unwrap(), json!({"changes": []}));
+}
+
+#[test]
+fn a_rulebook_is_explained_linted_and_described() {
+    let ended = Client::new(["policy", "explain", "--rulebook", "team", "head"]).run();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("`bob` may run it too"), "{}", ended.stdout);
+    let text = "version = 1\n\n[[rule]]\nname = \"a\"\nprograms = [\"ls\"]\n\n[[rule]]\nname = \"b\"\nprograms = [\"ls\"]\n";
+    let ended = Client::new(["policy", "lint", "rules.toml"]).file("rules.toml", text).here().run();
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stdout.contains("(shadowed)") && ended.stdout.contains("rules.toml:"), "{}", ended.stdout);
+    let ended = Client::new(["policy", "schema"]).run();
+    let schema: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert!(schema["$schema"].as_str().unwrap().contains("2020-12"));
+}

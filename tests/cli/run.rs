@@ -218,22 +218,25 @@ fn a_submission_whose_answer_is_lost_is_sent_again_under_the_same_id() {
     assert_eq!(submitted[0].body, submitted[1].body);
 }
 
-/// A service that runs a line until it is cancelled; `cancel` answers the cancellation.
-fn cancellable(cancel: impl Fn() -> Reply + Send + Sync + 'static) -> Peer {
-    let (cancelled, until_cancelled) = mpsc::channel();
-    let until_cancelled = Mutex::new(Some(until_cancelled));
-    let cancelled = Mutex::new(cancelled);
-    Peer::start(move |request| match request.line.as_str() {
+/// A service that runs a line until it is told to end it; `cancel` answers the cancellation, and may tell it.
+fn cancellable(
+    cancel: impl Fn(&mpsc::Sender<()>) -> Reply + Send + Sync + 'static,
+) -> (Peer, mpsc::Sender<()>) {
+    let (end, until_end) = mpsc::channel();
+    let until_end = Mutex::new(Some(until_end));
+    let from_outside = end.clone();
+    let end = Mutex::new(end);
+    let peer = Peer::start(move |request| match request.line.as_str() {
         "POST /api/commands" => accept(request),
         line if line.ends_with("/events") => {
-            let until_cancelled = until_cancelled.lock().unwrap().take().unwrap();
+            let until_end = until_end.lock().unwrap().take().unwrap();
             let id = id_of(request);
             let begun = event(0, "status", &record(&id, json!({}))) + &output(1, "stderr", "begun\n");
             Reply::EventsThen(
                 begun,
                 Box::new(move |stream| {
                     use std::io::Write;
-                    until_cancelled.recv().unwrap_or_default();
+                    until_end.recv().unwrap_or_default();
                     let end =
                         record(&id, json!({"status": "cancelled", "reason": "cancelled", "signal": 15}));
                     write!(stream, "{}", event(2, "end", &end)).ok();
@@ -241,18 +244,21 @@ fn cancellable(cancel: impl Fn() -> Reply + Send + Sync + 'static) -> Peer {
             )
         }
         line if line.ends_with("/cancel") => {
-            let reply = cancel();
-            cancelled.lock().unwrap().send(()).ok();
-            reply
+            let end = end.lock().unwrap().clone();
+            cancel(&end)
         }
         line => panic!("{line}"),
-    })
+    });
+    (peer, from_outside)
 }
 
 #[test]
 fn ctrl_c_cancels_the_execution_and_waits_for_its_end() {
     for signal in ["INT", "TERM"] {
-        let peer = cancellable(|| Reply::Json(200, json!({"status": "cancelled"})));
+        let (peer, _end) = cancellable(|end| {
+            end.send(()).unwrap();
+            Reply::Json(200, json!({"status": "cancelled"}))
+        });
         let mut running = Client::new(["run", "--id", "long", "x"]).at(&peer.url()).start();
         running.await_stderr("begun\n");
         running.signal(signal);
@@ -267,7 +273,7 @@ fn ctrl_c_cancels_the_execution_and_waits_for_its_end() {
 fn ctrl_c_twice_leaves_at_once() {
     let (_never, forever) = mpsc::channel::<()>();
     let forever = Mutex::new(forever);
-    let peer = cancellable(move || {
+    let (peer, _end) = cancellable(move |_| {
         forever.lock().unwrap().recv().ok();
         Reply::Hangup
     });
@@ -281,11 +287,12 @@ fn ctrl_c_twice_leaves_at_once() {
 
 #[test]
 fn a_cancellation_that_fails_is_said_and_the_execution_followed_on() {
-    let peer = cancellable(|| problem(503, "store/unavailable", "the records cannot be written"));
+    let (peer, end) = cancellable(|_| problem(503, "store/unavailable", "the records cannot be written"));
     let mut running = Client::new(["run", "x"]).at(&peer.url()).start();
     running.await_stderr("begun\n");
     running.signal("INT");
     running.await_stderr("could not cancel: the records cannot be written");
+    end.send(()).unwrap();
     assert_eq!(running.wait().code, Some(130));
 }
 

@@ -193,6 +193,11 @@ pub(crate) struct Verify {}
 pub(crate) enum Policy {
     Check(PolicyCheck),
     Test(PolicyTest),
+    Lint(PolicyLint),
+    Diff(PolicyDiff),
+    Explain(PolicyExplain),
+    /// Print the JSON Schema of rulebooks
+    Schema,
 }
 
 /// Judge lines by a rulebook file, without a service
@@ -231,6 +236,48 @@ pub(crate) struct PolicyCheck {
 pub(crate) struct PolicyTest {
     /// The rulebook
     pub(crate) file: PathBuf,
+}
+
+/// Look for what a rulebook allows and most likely does not mean
+///
+/// Exits with 1 when there is something to look at.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyLint {
+    /// The rulebook: a file, or the name of one that ships
+    pub(crate) file: PathBuf,
+}
+
+/// Show which lines two rulebooks judge differently
+///
+/// Exits with 1 when there is one.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  portcullis policy diff old.toml new.toml --lines audit-lines.txt
+  portcullis list --json | jq -r '.executions[].command' | portcullis policy diff old.toml new.toml")]
+pub(crate) struct PolicyDiff {
+    /// The rulebook before: a file, or the name of one that ships
+    pub(crate) old: PathBuf,
+    /// The rulebook after
+    pub(crate) new: PathBuf,
+    /// The file with the command lines, one a line [default: standard input]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) lines: Option<PathBuf>,
+    /// Who asks
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    pub(crate) user: String,
+    /// A role of who asks; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub(crate) role: Vec<String>,
+}
+
+/// Say in words what a rulebook allows a program, and to whom
+#[derive(Debug, Args)]
+pub(crate) struct PolicyExplain {
+    /// The program
+    pub(crate) program: String,
+    /// The rulebook [default: as for `check`]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rulebook: Option<PathBuf>,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

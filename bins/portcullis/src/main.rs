@@ -56,6 +56,10 @@ async fn dispatch(cli: Cli, errors: Colour) -> Result<ExitCode, Failure> {
         return match policy {
             Policy::Check(args) => rulebook::check(args, json),
             Policy::Test(args) => rulebook::test(&args, json),
+            Policy::Lint(args) => rulebook::lint(&args, json),
+            Policy::Diff(args) => rulebook::diff(args, json),
+            Policy::Explain(args) => rulebook::explain(&args, json),
+            Policy::Schema => rulebook::schema(),
         };
     }
     let wishes = Wishes::from_environment(cli.common.url, cli.common.token_file);

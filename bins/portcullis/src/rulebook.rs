@@ -1,5 +1,7 @@
 //! Judges by a rulebook on this machine: no service is asked.
 
+mod tools;
+
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufWriter, Write as _};
 use std::path::Path;
@@ -7,33 +9,28 @@ use std::process::ExitCode;
 
 use portcullis_core::{Limits, Policy as _, Principal, Submission, Verdict};
 use portcullis_policy::batch::{Answer, Question, answer_json};
-use portcullis_policy::{Problem, Rulebook, RulebookPolicy, TestFailure, TestReport};
+use portcullis_policy::{Rulebook, RulebookPolicy};
 use serde_json::{Value, json};
 
-use crate::args::{PolicyCheck, PolicyTest};
+use crate::args::PolicyCheck;
 use crate::denial;
 use crate::failure::{EXIT_NO, Failure};
 use crate::line;
 use crate::show::{self, print, print_json};
-use crate::terminal::plain;
+
+pub(crate) use tools::{diff, explain, lint, schema, test};
 
 /// What the service allows when nothing is configured.
 const DEFAULT_ALLOWLIST: [&str; 6] = ["ls", "echo", "cat", "grep", "find", "pwd"];
 
 /// Judges one line, or a batch.
 pub(crate) fn check(args: PolicyCheck, as_json: bool) -> Result<ExitCode, Failure> {
-    let policy = load(args.rulebook.as_deref())?;
+    let policy = RulebookPolicy::new(load(args.rulebook.as_deref())?, Limits::default());
     if args.batch {
         return batch(&policy);
     }
     let line = line::of(args.line, args.words)?;
-    let principal = Principal {
-        id: args.user.clone(),
-        name: args.user,
-        roles: args.role.into_iter().collect(),
-        permissions: BTreeSet::new(),
-    };
-    let verdict = policy.judge(&principal, &Submission::of(&line));
+    let verdict = policy.judge(&principal(args.user, args.role), &Submission::of(&line));
     let code =
         if matches!(verdict, Verdict::Permit(..)) { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NO) };
     if as_json {
@@ -48,86 +45,28 @@ pub(crate) fn check(args: PolicyCheck, as_json: bool) -> Result<ExitCode, Failur
     Ok(code)
 }
 
-/// Checks a rulebook, runs the tests that it carries, and says what they did not reach.
-pub(crate) fn test(args: &PolicyTest, as_json: bool) -> Result<ExitCode, Failure> {
-    let rulebook = match Rulebook::parse_untested(&read(&args.file)?) {
-        Ok(rulebook) => rulebook,
-        Err(error) => {
-            let problems: Vec<Value> = error.problems().iter().map(problem_to_json).collect();
-            if as_json {
-                print_json(&json!({ "passed": false, "problems": problems }))?;
-            } else {
-                print(&format!(
-                    "{}: refused as a whole\n{}\n",
-                    args.file.display(),
-                    indented(&error.to_string())
-                ))?;
-            }
-            return Ok(ExitCode::from(EXIT_NO));
-        }
-    };
-    let report = rulebook.run_tests();
-    let passed = report.failures.is_empty();
-    if as_json {
-        let failures: Vec<Value> = report.failures.iter().map(failure_to_json).collect();
-        print_json(&json!({
-            "passed": passed, "problems": [], "run": report.run, "failures": failures,
-            "untestedRules": report.coverage.untested_rules,
-            "untestedPrograms": report.coverage.untested_programs,
-        }))?;
-    } else {
-        print(&draw_report(&args.file, &report))?;
-    }
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NO) })
-}
-
-fn draw_report(file: &Path, report: &TestReport) -> String {
-    let failed = report.failures.len();
-    let mut text = format!("{}: {} of {} tests passed\n", file.display(), report.run - failed, report.run);
-    for failure in &report.failures {
-        let place = format!("{}:{}", file.display(), failure.line);
-        text.push_str(&format!("  {place}: {}\n", plain(&failure.to_string())));
-    }
-    for (what, names) in
-        [("rules", &report.coverage.untested_rules), ("programs", &report.coverage.untested_programs)]
-    {
-        if !names.is_empty() {
-            text.push_str(&format!("no test reached the {what} {}\n", plain(&names.join(", "))));
-        }
-    }
-    text
-}
-
-fn problem_to_json(problem: &Problem) -> Value {
-    json!({ "line": problem.line, "column": problem.column, "message": problem.message })
-}
-
-fn failure_to_json(failure: &TestFailure) -> Value {
-    json!({
-        "line": failure.line, "command": failure.command, "expected": failure.expected, "found": failure.found,
-    })
-}
-
-fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("  {}", plain(line))).collect::<Vec<_>>().join("\n")
-}
-
 /// Loads a file, or the reference rulebook of this name when there is no such file.
-fn load(file: Option<&Path>) -> Result<RulebookPolicy, Failure> {
-    let rulebook = match file {
-        None => Rulebook::from_allowlist(DEFAULT_ALLOWLIST)
-            .map_err(|error| Failure::new(format!("the default allowlist is refused: {error}")))?,
-        Some(file) => {
-            let shipped = file.to_str().filter(|_| !file.exists()).and_then(Rulebook::reference);
-            match shipped {
-                Some(rulebook) => rulebook,
-                None => Rulebook::parse(&read(file)?).map_err(|error| {
-                    Failure::new(format!("the rulebook `{}` is refused as a whole:\n{error}", file.display()))
-                })?,
-            }
-        }
+fn load(file: Option<&Path>) -> Result<Rulebook, Failure> {
+    let Some(file) = file else {
+        return Rulebook::from_allowlist(DEFAULT_ALLOWLIST)
+            .map_err(|error| Failure::new(format!("the default allowlist is refused: {error}")));
     };
-    Ok(RulebookPolicy::new(rulebook, Limits::default()))
+    let shipped = file.to_str().filter(|_| !file.exists()).and_then(Rulebook::reference);
+    match shipped {
+        Some(rulebook) => Ok(rulebook),
+        None => Rulebook::parse(&read(file)?).map_err(|error| {
+            Failure::new(format!("the rulebook `{}` is refused as a whole:\n{error}", file.display()))
+        }),
+    }
+}
+
+fn principal(user: String, roles: Vec<String>) -> Principal {
+    Principal {
+        id: user.clone(),
+        name: user,
+        roles: roles.into_iter().collect(),
+        permissions: BTreeSet::new(),
+    }
 }
 
 fn read(file: &Path) -> Result<String, Failure> {
