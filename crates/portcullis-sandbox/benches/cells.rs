@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p portcullis-sandbox`. Figures of one machine and one moment say little: the ratios are what
 //! to look at. Both sides are measured in turn, batch by batch, so that a change of the machine's speed meets both.
-//! With bubblewrap installed, it is measured beside them.
+//! With bubblewrap installed, it is measured beside them. `-- sequential` measures that part alone.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "what is measured is a bare spawn")]
@@ -168,6 +168,9 @@ fn main() {
         }
     }
 
+    if std::env::args().any(|argument| argument == "sequential") {
+        return;
+    }
     println!("\nexecutions a second, `echo hello`");
     println!("at once   bare    cell  ratio   cell+workspace  ratio");
     let threaded =
