@@ -1,16 +1,20 @@
 //! Finds the known word that somebody most likely meant.
 
 /// Returns the candidate nearest to `word`, when one is near enough to be a slip: a third of its letters at
-/// most are missing, added, changed or swapped with their neighbour.
+/// most are missing, added, changed or swapped with their neighbour. Of two letters, only swapped ones are a slip.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let bound = (word.chars().count().max(3) / 3).min(3);
     candidates
         .into_iter()
         .filter(|candidate| *candidate != word && candidate.len().abs_diff(word.len()) <= bound)
         .map(|candidate| (distance(word, candidate), candidate))
-        .filter(|&(distance, _)| distance <= bound)
+        .filter(|&(distance, candidate)| distance <= bound && (word.len() > 2 || is_swapped(word, candidate)))
         .min()
         .map(|(_, candidate)| candidate)
+}
+
+fn is_swapped(word: &str, candidate: &str) -> bool {
+    candidate.chars().rev().eq(word.chars())
 }
 
 /// The optimal string alignment distance.
@@ -49,6 +53,7 @@ mod tests {
             ("programms", Some("programs")),
             ("python", None),
             ("ls", None),
+            ("rs", None),
         ] {
             assert_eq!(nearest(word, ["ls", "cat", "grep", "programs"]), wanted, "{word}");
         }

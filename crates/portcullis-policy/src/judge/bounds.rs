@@ -268,8 +268,11 @@ impl Bounds<'_> {
 
     fn read_only(&self, touch: &Touch<'_>, targets: &[Target]) -> Checked {
         for part in &self.book.read_only {
-            let may_write =
-                !touch.by_redirection && part.writers.iter().any(|writer| writer.as_str() == self.program);
+            // What git keeps in its repository is an effect of its own kind; a path in it that an operand or option
+            // names is like any other (`git archive -o .git/hooks/post-commit`).
+            let may_write = !touch.by_redirection
+                && self.program != "git"
+                && part.writers.iter().any(|writer| writer.as_str() == self.program);
             let touched = |target: &Target| match &part.place {
                 Place::Name(name) => target.may_name(&self.book.workspace, name),
                 Place::Path(path) => {
@@ -405,12 +408,12 @@ impl Bounds<'_> {
     fn refuse(&self, kind: EffectKind, span: Span, subject: &str, via: &str, why: &str) -> Checked {
         let why = if why.is_empty() { String::new() } else { format!(": {why}") };
         let via = if via.is_empty() { String::new() } else { format!(" by {via}") };
-        let message = format!(
-            "`{}` is not allowed to {} `{}`{via}{why}",
-            self.program,
-            verb(kind),
-            subject.escape_debug()
-        );
+        let deed = if subject == self.program {
+            deed(kind).to_owned()
+        } else {
+            format!("{} `{}`", verb(kind), subject.escape_debug())
+        };
+        let message = format!("`{}` is not allowed to {deed}{via}{why}", self.program);
         let mut denial = denial(operation_code(kind), span, subject, message);
         denial.rule = Some(RuleRef { name: "operations".into(), line: None });
         Err(Box::new(denial))
@@ -433,6 +436,18 @@ fn operation_code(kind: EffectKind) -> DenialCode {
         EffectKind::Execute => OPERATION_EXECUTE,
         EffectKind::Network => OPERATION_NETWORK,
         EffectKind::Privilege => OPERATION_PRIVILEGE,
+    }
+}
+
+/// What an effect does, where nobody can say to what.
+fn deed(kind: EffectKind) -> &'static str {
+    match kind {
+        EffectKind::Read | EffectKind::Examine => "read other files",
+        EffectKind::Write => "write files",
+        EffectKind::Delete => "delete",
+        EffectKind::Execute => "run programs or code",
+        EffectKind::Network => "reach hosts",
+        EffectKind::Privilege => "change privilege",
     }
 }
 

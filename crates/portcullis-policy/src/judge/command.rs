@@ -426,7 +426,8 @@ impl<'a> Judge<'a> {
             return None;
         }
         let rules = self.rules_allowing(program).into_iter();
-        let mut fitting = rules.filter(|rule| found.options.iter().all(|(option, _)| allows_option(rule, option)));
+        let mut fitting =
+            rules.filter(|rule| found.options.iter().all(|(option, _)| allows_option(rule, option)));
         fitting.next().map(Cow::into_owned)
     }
 

@@ -317,7 +317,9 @@ fn every_refusal_says_what_to_do_instead() {
 #[test]
 fn the_longest_lines_of_any_shape_are_read_in_no_time() {
     let begun = std::time::Instant::now();
-    for part in ["{", "[", "[!", "[[:", "*", "{,", "'", "\\\n", "$ ", "a=", "~", "[]", "a;", "2>", "\"", "[a-"] {
+    for part in
+        ["{", "[", "[!", "[[:", "*", "{,", "'", "\\\n", "$ ", "a=", "~", "[]", "a;", "2>", "\"", "[a-"]
+    {
         let _ = parse(&format!("p {}", part.repeat(64 * 1024 / part.len() - 4)));
     }
     // Quadratic work would take minutes.

@@ -83,11 +83,7 @@ fn has_brace_expansion(units: &[Unit]) -> bool {
     for (at, unit) in units.iter().enumerate().filter(|(_, unit)| !unit.quoted) {
         match unit.c {
             '{' => open.push(false),
-            '}' => {
-                if open.pop() == Some(true) {
-                    return true;
-                }
-            }
+            '}' if open.pop() == Some(true) => return true,
             ',' | '.' if unit.c == ',' || is(units.get(at + 1), '.') => {
                 if let Some(expands) = open.last_mut() {
                     *expands = true;

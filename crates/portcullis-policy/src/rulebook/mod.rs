@@ -159,17 +159,19 @@ impl Rulebook {
         programs.filter(|program| !is_understood(program.as_str())).cloned().collect()
     }
 
-    /// Names every program that some rule allows to somebody, in order.
+    /// Names every program that some rule allows to somebody, and those that project code may start, in order.
     #[must_use]
     pub fn programs(&self) -> BTreeSet<ProgramName> {
-        let rules = self
-            .book
-            .rules
-            .iter()
-            .filter(|rule| rule.allows)
-            .flat_map(|rule| rule.programs.iter().chain(&rule.starts));
-        let personal = self.book.users.values().chain(self.book.roles.values()).flat_map(|one| &one.allow);
-        rules.chain(personal).filter(|program| program.as_str() != "cd").cloned().collect()
+        let started = self.book.rules.iter().filter(|rule| rule.allows).flat_map(|rule| &rule.starts);
+        self.named_programs().chain(started).filter(|program| program.as_str() != "cd").cloned().collect()
+    }
+
+    /// Visits the programs that somebody may name on a line.
+    fn named_programs(&self) -> impl Iterator<Item = &ProgramName> {
+        let by_rule = self.book.rules.iter().filter(|rule| rule.allows).flat_map(|rule| &rule.programs);
+        let people = self.book.users.values().chain(self.book.roles.values());
+        let all: BTreeSet<_> = by_rule.chain(people.flat_map(|one| &one.allow)).collect();
+        all.into_iter()
     }
 
     /// Returns the directory that lines start in and may write.

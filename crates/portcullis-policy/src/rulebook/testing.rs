@@ -139,10 +139,9 @@ impl Rulebook {
                 .cloned()
                 .collect(),
             untested_programs: self
-                .programs()
-                .iter()
+                .named_programs()
                 .map(ToString::to_string)
-                .filter(|program| !programs.contains(program))
+                .filter(|program| program != "cd" && !programs.contains(program))
                 .collect(),
         };
         TestReport { run: self.book.tests.len(), failures, coverage }
