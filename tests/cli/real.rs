@@ -27,6 +27,12 @@ impl Service {
         if !executable.exists() {
             return skip("portcullis-server is not built: `cargo build -p portcullis-server`");
         }
+        // Cargo builds it for `cargo test --workspace`, and leaves an old one lying for `cargo test -p portcullis`.
+        let age = executable.metadata().unwrap().modified().unwrap().elapsed().unwrap_or_default();
+        eprintln!(
+            "portcullis-server was built {} s ago; `cargo build -p portcullis-server` renews it",
+            age.as_secs()
+        );
         let home = tempfile::tempdir().unwrap();
         let state = home.path().join("state");
         let listen = "127.0.0.1:0".to_owned();
