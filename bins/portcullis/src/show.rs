@@ -31,7 +31,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 /// Prints a result for programs.
 ///
 /// # Errors
-/// See [`print`].
+/// See [`print()`].
 pub(crate) fn print_json(value: &Value) -> Result<(), Failure> {
     print(&format!("{value:#}\n"))
 }
