@@ -183,7 +183,7 @@ pub(crate) struct Check {
 /// Try the service's main promises: six checks, exit code 1 when one fails
 ///
 /// Health, an allowed command, a refused one, a cancellation, a complex command line and a timeout, each against the
-/// running service, as any caller would. It runs nothing that writes, and leaves five short executions and two refusals
+/// running service, as any caller would. It runs nothing that writes, and leaves four short executions and two refusals
 /// in the records.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {}
