@@ -282,8 +282,9 @@ pub(super) fn python(program: &str, arguments: &[Word], effects: &mut Effects) -
     effects.subcommand = known.map(str::to_owned);
     for (index, word) in arguments.iter().enumerate().skip(length) {
         let text = leading_text(word);
-        if matches!(text, "-p" | "-c" | "-o" | "--pdbcls" | "--override-ini") || text.starts_with("--pdbcls=")
-        {
+        let names_code =
+            ["-p", "-c", "-o", "--pdbcls", "--override-ini"].iter().any(|option| text.starts_with(option));
+        if known == Some("pytest") && names_code {
             let why = "an option of the test runner names code";
             effects.unbounded(EffectKind::Execute, why, Some(index), &format!("option `{text}`"));
         }

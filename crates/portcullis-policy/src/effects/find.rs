@@ -6,9 +6,9 @@
 use portcullis_core::Word;
 
 use super::roles::{Extent, ITSELF};
-use super::unseen::{FOUND, begins_unseen};
+use super::unseen::{FOUND, begins_unseen, effects_of};
 use super::words::{climbs, implied, leading_text};
-use super::{EffectKind, Effects, Inner, Placeholder, Reach, Unknown};
+use super::{Effect, EffectKind, Effects, Inner, Placeholder, Reach, Unknown};
 
 /// Predicates without arguments.
 const PLAIN: &[&str] = &[
@@ -264,6 +264,14 @@ impl<'a> Reader<'a> {
         let placeholder = Some(Placeholder::Found("{}".to_owned()));
         let (script, assignments, directory) = (None, Vec::new(), None);
         let inner = Inner { words, appended, placeholder, argument: first, script, assignments, directory };
+        let harmless = |effect: &Effect| matches!(effect.kind, EffectKind::Read | EffectKind::Examine);
+        let does = effects_of(&inner).map(|effects| effects.list).unwrap_or_default();
+        if let Some(effect) =
+            does.iter().find(|effect| !harmless(effect)).filter(|_| predicate.ends_with("dir"))
+        {
+            let why = "it happens in directories that are not on the line";
+            self.effects.unbounded(effect.kind, why, Some(first), &format!("`{predicate}`"));
+        }
         self.effects.inner.push(inner);
         Ok(())
     }

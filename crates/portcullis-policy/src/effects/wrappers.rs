@@ -18,7 +18,10 @@ pub(super) fn read(program: &str, arguments: &[Word], effects: &mut Effects) -> 
     match program {
         "env" => env(&reading, effects),
         "xargs" => xargs(&reading, arguments.len(), effects),
-        "timeout" => command(operands.get(1..).unwrap_or_default(), effects),
+        "timeout" => {
+            operands.first().map_or(Ok(()), bare_name)?;
+            command(operands.get(1..).unwrap_or_default(), effects)
+        }
         "nohup" => {
             let path = implied("nohup.out");
             effects.path(
@@ -54,7 +57,8 @@ fn command(operands: &[Operand], effects: &mut Effects) -> Result<(), Unknown> {
     Ok(())
 }
 
-/// A program's name must be on the line: a pattern or what is not on the line could name any.
+/// What stands before a command, and its name, must be on the line: a pattern or what is not on the line could be any
+/// number of words, and name any program.
 fn bare_name(operand: &Operand) -> Result<(), Unknown> {
     let literal = operand.count == Count::One && seen_text(&operand.word).is_some();
     if literal {

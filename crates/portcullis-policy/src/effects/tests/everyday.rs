@@ -303,6 +303,8 @@ fn what_does_more_than_reading_says_so() {
         ("find . -exec ls * ;", "usage: a pattern in a command of `find` may end it; quote it"),
         ("find . -exec ls", "usage: `-exec` wants an argument"),
         ("find . -execdir cat ../x ;", "execute unbounded; examine . and below; run [cat ../x]"),
+        ("find . -execdir touch x ;", "write unbounded; examine . and below; run [touch x]"),
+        ("find . -okdir rm x ;", "delete unbounded; examine . and below; run [rm x]"),
         ("find . -delet*", "usage: a pattern cannot stand for a predicate; quote it"),
     ]);
 }
