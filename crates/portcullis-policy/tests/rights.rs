@@ -88,6 +88,119 @@ fn readers_read_what_they_name() {
 }
 
 #[test]
+fn writers_write_what_they_name_and_deleters_delete_it() {
+    check(
+        "dev",
+        &[
+            ("echo x | tee out.txt", "echo:\ntee: write /workspace/out.txt"),
+            ("touch a b", "touch: write /workspace/a,/workspace/b"),
+            ("cp a b", "cp: read /workspace/a write /workspace/b"),
+            ("rm -rf target", "rm: read /workspace/target delete /workspace/target"),
+            ("rm -f src/*.o", "rm: read /workspace/src delete /workspace/src"),
+            ("sed -i p src/a", "sed: read /workspace/src/a write /workspace/src delete /workspace/src/a"),
+            ("sed p src/a", "sed: read /workspace/src/a"),
+            ("git status", "git: read /workspace execute git"),
+            ("git commit -m x", "git: read /workspace write /workspace delete /workspace execute git"),
+            ("ls | xargs cat", "ls: read /workspace\nxargs: read / execute cat"),
+            ("timeout 5 cat a", "timeout: read /workspace/a execute cat"),
+            ("env CI=1 nice cat a", "env: read /workspace/a execute cat,nice"),
+            ("find src -exec grep x {} +", "find: read / execute grep"),
+        ],
+    );
+}
+
+#[test]
+fn hosts_are_those_that_are_named() {
+    check(
+        "fetch",
+        &[
+            (
+                "curl -s https://api.example.com/v1 -o out.json",
+                "curl: write /workspace/out.json network [(\"api.example.com\", 443)]",
+            ),
+            ("cat a", "cat: read /workspace/a"),
+        ],
+    );
+}
+
+#[test]
+fn what_neutralises_git_is_in_the_permit() {
+    let permit = permit("readonly", &Submission::of("git diff HEAD -- src"));
+    let commands: Vec<_> = permit.plan().script.commands().collect();
+    let words: Vec<_> = commands[0].arguments.iter().map(portcullis_core::Word::to_unmatched).collect();
+    assert!(words.ends_with(&["HEAD".into(), "--".into(), "src".into()]), "{words:?}");
+    assert!(words.iter().any(|word| word == "core.fsmonitor=false"), "{words:?}");
+    let at = |wanted: &str| words.iter().position(|word| word == wanted).unwrap();
+    assert!(at("core.fsmonitor=false") < at("diff") && at("diff") < at("--no-ext-diff"), "{words:?}");
+    let variables: Vec<_> = commands[0].assignments.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(variables.contains(&"GIT_PAGER") && variables.contains(&"GIT_CONFIG_NOSYSTEM"), "{variables:?}");
+}
+
+#[test]
+fn a_wrapper_hands_on_what_neutralises_its_command() {
+    for line in ["env -i git log", "timeout 5 git log", "env CI=1 nice timeout 5 git log"] {
+        let permit = permit("dev", &Submission::of(line));
+        let commands: Vec<_> = permit.plan().script.commands().collect();
+        let words: Vec<_> = commands[0].arguments.iter().map(portcullis_core::Word::to_unmatched).collect();
+        let git = words.iter().position(|word| word == "git").unwrap();
+        let log = words.iter().position(|word| word == "log").unwrap();
+        assert!(words[git..log].iter().any(|word| word == "core.fsmonitor=false"), "{line}: {words:?}");
+        let set = words[..git].iter().any(|word| word == "GIT_PAGER=cat")
+            || !line.starts_with("env")
+                && commands[0].assignments.contains(&("GIT_PAGER".into(), "cat".into()));
+        assert!(set, "{line}: {words:?} {:?}", commands[0].assignments);
+    }
+}
+
+#[test]
+fn a_script_of_a_shell_is_carried_out_as_commands_of_the_line() {
+    let rulebook = Rulebook::parse(
+        "version = 1\n[[rule]]\nname = \"a\"\nprograms = [\"sh\", \"bash\", \"ls\", \"cat\", \"cd\", \"echo\"]\n",
+    )
+    .unwrap();
+    let programs = |line: &str| match judge(&rulebook, &Submission::of(line)) {
+        Verdict::Permit(permit, _) => {
+            let steps = permit.plan().script.steps.iter();
+            let shown = steps.map(|step| {
+                let commands = step.pipeline.commands.iter().map(|command| match command {
+                    Command::Simple(simple) => simple.program.to_string(),
+                    Command::ChangeDirectory(_) => "cd".into(),
+                });
+                format!("{:?} {}", step.connector, commands.collect::<Vec<_>>().join("|"))
+            });
+            shown.collect::<Vec<_>>().join(", ")
+        }
+        Verdict::Deny(denial) => denial.code.to_string(),
+    };
+    for (line, wanted) in [
+        ("sh -c 'ls'", "Always ls"),
+        ("bash -lc 'ls -la | cat'", "Always ls|cat"),
+        ("sh -c 'ls && cat a; echo b'", "Always ls, IfSucceeded cat, Always echo"),
+        ("ls; sh -c 'cat a || echo b'; ls", "Always ls, Always cat, IfFailed echo, Always ls"),
+        ("ls | sh -c 'cat | cat'", "Always ls|cat|cat"),
+        ("ls && sh -c 'cat a'", "Always ls, IfSucceeded cat"),
+        ("sh -c 'cd src && ls'", "Always cd, IfSucceeded ls"),
+        ("sh -c \"bash -c 'ls; cat a'\"", "Always ls, Always cat"),
+        ("ls && sh -c 'cat a; echo b'", "syntax/nested-script"),
+        ("ls | sh -c 'cat; echo b'", "syntax/nested-script"),
+        ("sh -c 'cd src'; ls", "syntax/nested-script"),
+        ("sh -c 'ls' > out", "syntax/nested-script"),
+        ("sh -c 'rm x'", "program/not-allowed"),
+        ("sh -c 'ls; rm x'", "program/not-allowed"),
+        ("sh -c 'cat /etc/passwd'", "path/protected"),
+        ("sh -c 'echo $HOME'", "syntax/parameter"),
+        ("sh -c 'ls' name", "Always ls"),
+        ("sh -c 'echo $0' name", "syntax/parameter"),
+        ("sh -c \"$x\"", "syntax/parameter"),
+        ("sh script.sh", "operation/execute"),
+        ("sh", "operation/execute"),
+        ("echo ls | sh", "operation/execute"),
+    ] {
+        assert_eq!(programs(line), wanted, "{line}");
+    }
+}
+
+#[test]
 fn a_directory_change_moves_what_relative_names_mean() {
     check(
         "dev",

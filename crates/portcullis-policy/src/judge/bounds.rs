@@ -3,6 +3,7 @@
 use portcullis_core::{Denial, DenialCode, Network, ProgramName, Rights, RuleRef, Span, ViewPath, Word};
 
 use super::asker::Asker;
+use super::grants;
 use super::path::Target;
 use crate::code::{
     OPERATION_DELETE, OPERATION_EXECUTE, OPERATION_NETWORK, OPERATION_PRIVILEGE, OPERATION_READ,
@@ -49,7 +50,7 @@ impl Bounds<'_> {
                     via: &effect.via,
                 };
                 let targets = self.path(&touch)?;
-                self.grant(effect.kind, &targets, rights);
+                grants::add(self, effect.kind, *reach, &targets, rights);
                 Ok(())
             }
             Subject::Host { scheme, host, port } => self.host(effect, span, (scheme, host, *port), rights),
@@ -300,27 +301,6 @@ impl Bounds<'_> {
         Ok(())
     }
 
-    fn grant(&self, kind: EffectKind, targets: &[Target], rights: &mut Rights) {
-        let places = targets.iter().map(Target::root);
-        match kind {
-            EffectKind::Read | EffectKind::Examine => rights.read.extend(places),
-            EffectKind::Write => rights.write.extend(places),
-            EffectKind::Delete => rights.delete.extend(places),
-            EffectKind::Execute => {
-                // Code of the project may do what the operations allow in the workspace.
-                rights.read.extend(places);
-                rights.read.push(self.book.workspace.clone());
-                if self.operations.write >= WriteBound::Workspace {
-                    rights.write.push(self.book.workspace.clone());
-                }
-                if self.operations.delete >= Bound::Workspace {
-                    rights.delete.push(self.book.workspace.clone());
-                }
-            }
-            EffectKind::Network | EffectKind::Privilege => {}
-        }
-    }
-
     fn host(
         &self,
         effect: &Effect,
@@ -359,7 +339,6 @@ impl Bounds<'_> {
 
     /// Checks what is done to the repository that git works in, which lies in the workspace.
     fn repository(&self, effect: &Effect, span: Span, rights: &mut Rights) -> Checked {
-        let word = Word::literal(self.book.workspace.as_str(), span);
         let allowed = match effect.kind {
             EffectKind::Read | EffectKind::Examine => true,
             EffectKind::Write => self.operations.write >= WriteBound::Workspace,
@@ -372,11 +351,7 @@ impl Bounds<'_> {
         if !allowed || !paths.is_empty() && !paths.iter().any(|place| self.book.workspace.is_beneath(place)) {
             return self.refuse(effect.kind, span, "the repository", &effect.via, "");
         }
-        let mut targets = Vec::new();
-        for directory in self.directories {
-            targets.extend(Target::resolve(directory, &word).unwrap_or_default());
-        }
-        self.grant(effect.kind, &targets, rights);
+        grants::add_repository(self, effect.kind, rights);
         Ok(())
     }
 

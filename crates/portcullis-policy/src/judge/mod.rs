@@ -3,6 +3,7 @@
 mod asker;
 mod bounds;
 mod command;
+mod grants;
 mod line;
 mod path;
 mod scripts;

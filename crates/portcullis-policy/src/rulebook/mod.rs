@@ -288,7 +288,8 @@ impl Book {
     /// Whether some rule allows the program to somebody, and the roles that have it.
     pub(crate) fn allowed_to_others(&self, program: &str) -> Option<Vec<&str>> {
         let named = self.by_program.get(program);
-        let allows = |places: &Vec<usize>| places.iter().filter_map(|&at| self.rules.get(at)).any(|rule| rule.allows);
+        let allows =
+            |places: &Vec<usize>| places.iter().filter_map(|&at| self.rules.get(at)).any(|rule| rule.allows);
         let roles = named.iter().flat_map(|named| &named.roles).filter(|(_, places)| allows(places));
         let roles: BTreeSet<&str> = roles.map(|(role, _)| role.as_str()).collect();
         let by_rule = named.is_some_and(|named| allows(&named.general) || named.users.values().any(allows));
