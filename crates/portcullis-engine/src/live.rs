@@ -170,3 +170,28 @@ impl Recent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use portcullis_core::OutputStream;
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    /// Returns which chunk is the oldest kept of so many of this size.
+    fn oldest(chunks: u64, bytes: usize) -> u64 {
+        let mut recent = Recent::default();
+        let (stream, at) = (OutputStream::Stdout, OffsetDateTime::UNIX_EPOCH);
+        for seq in 1..=chunks {
+            recent.extend(vec![OutputChunk { seq, stream, at, bytes: vec![0; bytes] }]);
+        }
+        recent.chunks.front().map_or(0, |chunk| chunk.seq)
+    }
+
+    #[test]
+    fn recent_output_is_bounded_in_bytes_and_in_number() {
+        assert_eq!(oldest(4, 64 * 1024), 1);
+        assert_eq!(oldest(10, 64 * 1024), 7);
+        assert_eq!(oldest(5_000, 1), 5_000 - 1_024 + 1);
+    }
+}

@@ -198,6 +198,17 @@ mod tests {
     }
 
     #[test]
+    fn who_has_fewer_running_comes_first_although_served_later() {
+        let mut queue = queue(&[("a", "a1"), ("a", "a2"), ("a", "a3")]);
+        assert_eq!((queue.pop(), queue.pop()), (Some("a1"), Some("a2")));
+        queue.push("b", "b1");
+        assert_eq!(queue.pop(), Some("b1"));
+        queue.push("b", "b2");
+        queue.ended("b");
+        assert_eq!(queue.pop(), Some("b2"));
+    }
+
+    #[test]
     fn counts_follow_every_way_in_and_out_and_empty_lanes_are_forgotten() {
         let mut queue = queue(&[("a", "a1"), ("a", "a2"), ("b", "b1")]);
         queue.reserve("c");

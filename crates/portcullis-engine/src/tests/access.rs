@@ -93,6 +93,31 @@ async fn cancellation_before_the_claim_is_never_followed_by_a_run() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn cancellation_is_seen_at_the_start_although_the_launcher_does_not_listen() {
+    let service = Service::start(1).await;
+    // Before the claim: it is not made.
+    let x = service.accept("x", "wait").await;
+    let cell = service.cell().await;
+    cell.act(Act::Deafen).await;
+    let ann = ann();
+    let (cancelled, ()) = tokio::join!(service.engine.cancel(&ann, &x), cell.start());
+    assert!(matches!(cancelled, Ok(Cancelled::Cancelled(_))));
+    assert_eq!(service.journal.count("claim x"), 0);
+    // While the claim is made: nothing runs.
+    let y = service.accept("y", "wait").await;
+    let cell = service.cell().await;
+    cell.act(Act::Deafen).await;
+    let cancel = async {
+        eventually(|| async { service.journal.position("claim y") }).await;
+        service.engine.cancel(&ann, &y).await
+    };
+    service.store.set_slow(true);
+    let (cancelled, ()) = tokio::join!(cancel, cell.start());
+    assert!(matches!(cancelled, Ok(Cancelled::Cancelled(_))));
+    assert_eq!(service.journal.count("run wait"), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn cancellation_goes_on_when_the_caller_hangs_up() {
     let service = Service::start(1).await;
     service.accept("first", "wait").await;

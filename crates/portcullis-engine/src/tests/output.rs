@@ -99,6 +99,30 @@ async fn output_past_the_limit_is_cut_there() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn command_whose_output_nobody_will_take_is_ended_and_does_not_wait() {
+    let config = Config { flush_bytes: 10, ..Config::default() };
+    let service = Service::with(1, config).await;
+    let x = service.accept("x", "wait").await;
+    let cell = service.cell().await;
+    cell.start().await;
+    cell.act(Act::Deafen).await;
+    service.store.set_away(true);
+    for _ in 0..2 {
+        cell.print("1234567890").await;
+    }
+    let waiting = cell.print("and more"); // waits for room
+    let ended = async {
+        tokio::time::sleep(SECOND).await;
+        service.store.inner.finish(&x, crate::ending::lost("its lease ended".into())).await.unwrap();
+        service.store.set_away(false);
+    };
+    let began = tokio::time::Instant::now();
+    tokio::join!(waiting, ended);
+    eventually(|| async { (service.engine.load().running == 0).then_some(()) }).await;
+    assert!(began.elapsed() < 10 * SECOND, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn end_of_output_that_the_store_never_takes_is_named_in_the_record() {
     let service = Service::start(1).await;
     let x = service.accept("x", "wait").await;
@@ -268,4 +292,19 @@ async fn watch_follows_an_execution_that_is_in_another_engines_hands() {
     cell.print("two").await;
     cell.exit(0).await;
     assert_eq!(told.await.unwrap(), "scheduled running o1:one o2:two completed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn page_that_was_empty_is_read_again() {
+    let service = Service::start(1).await;
+    let x = service.accept("x", "wait").await;
+    let record = service.record(&x).await;
+    let pages = crate::pages::Pages::new(service.store.clone());
+    assert_eq!(pages.read(&record, 0).await.unwrap().len(), 0);
+    let cell = service.cell().await;
+    cell.start().await;
+    cell.print("now").await;
+    cell.exit(0).await;
+    service.ended(&x).await;
+    assert_eq!(pages.read(&record, 0).await.unwrap().len(), 1);
 }

@@ -160,3 +160,37 @@ async fn launch_that_never_returns_is_dropped_and_its_execution_is_lost() {
     assert!(matches!(cancelled, crate::Cancelled::Cancelled(_)));
     assert_eq!(service.journal.count("claim y"), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn launcher_that_asks_to_start_twice_may_not() {
+    let service = Service::start(1).await;
+    let x = service.accept("x", "wait").await;
+    let cell = service.cell().await;
+    cell.start().await;
+    cell.start().await;
+    assert_eq!(service.told(&x).await, "failed/start_failed");
+    assert_eq!((service.journal.count("claim x"), service.journal.count("run wait")), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ending_that_somebody_else_wrote_stands_and_is_told() {
+    let service = Service::start(1).await;
+    let x = service.accept("x", "wait").await;
+    let cell = service.cell().await;
+    cell.start().await;
+    let watch = service.watch(&x, 0).await;
+    service.store.inner.finish(&x, crate::ending::lost("its lease ended".into())).await.unwrap();
+    cell.exit(0).await;
+    assert_eq!(story(watch).await, "running lost");
+    service.all_told().await;
+    assert_eq!(service.listener.last_of(&x).unwrap().error.as_deref(), Some("its lease ended"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn end_is_not_before_the_start_when_the_clock_is_set_back() {
+    let service = Service::start(1).await;
+    service.store.set_ahead();
+    let x = service.accept("x", "echo a").await;
+    let record = service.ended(&x).await;
+    assert_eq!(record.ending.unwrap().ended_at, record.started_at.unwrap());
+}

@@ -11,7 +11,7 @@ use portcullis_store::MemoryStore;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
-use super::{Journal, unavailable};
+use super::{Journal, SECOND, unavailable};
 
 /// Where in a call of the store the service is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,10 @@ pub(in crate::tests) struct FaultyStore {
     /// The call at which the service is killed, and whether the store still does it.
     pub(in crate::tests) cut: Mutex<Option<(usize, Cut)>>,
     killed: Notify,
+    /// Every answer comes a second after it is true.
+    slow: AtomicBool,
+    /// Claims are dated an hour ahead, as before a clock is set back.
+    ahead: AtomicBool,
     /// A start leaves open what is open.
     shared: AtomicBool,
     /// Calls of `output` that reached the store.
@@ -56,6 +60,8 @@ impl FaultyStore {
             refusing_output: AtomicBool::new(false),
             cut: Mutex::new(None),
             killed: Notify::new(),
+            slow: AtomicBool::new(false),
+            ahead: AtomicBool::new(false),
             shared: AtomicBool::new(false),
             output_reads: AtomicUsize::new(0),
         })
@@ -71,6 +77,14 @@ impl FaultyStore {
 
     pub(in crate::tests) fn set_read_only(&self, read_only: bool) {
         self.read_only.store(read_only, Ordering::SeqCst);
+    }
+
+    pub(in crate::tests) fn set_slow(&self, slow: bool) {
+        self.slow.store(slow, Ordering::SeqCst);
+    }
+
+    pub(in crate::tests) fn set_ahead(&self) {
+        self.ahead.store(true, Ordering::SeqCst);
     }
 
     pub(in crate::tests) fn set_refusing_output(&self, refusing: bool) {
@@ -116,7 +130,10 @@ impl FaultyStore {
         if cut == Some(Cut::After) {
             return self.die().await;
         }
-        tokio::task::yield_now().await;
+        match self.slow.load(Ordering::SeqCst) {
+            true => tokio::time::sleep(SECOND).await,
+            false => tokio::task::yield_now().await,
+        }
         Ok(answer)
     }
 
@@ -139,6 +156,7 @@ impl ExecutionStore for FaultyStore {
         at: OffsetDateTime,
         c: &Confinement,
     ) -> Result<Claim, StoreError> {
+        let at = if self.ahead.load(Ordering::SeqCst) { at + 3_600 * SECOND } else { at };
         self.call("claim", id.as_str(), self.inner.claim(id, at, c)).await
     }
     async fn append(&self, id: &ExecutionId, chunks: Vec<OutputChunk>) -> Result<(), StoreError> {
