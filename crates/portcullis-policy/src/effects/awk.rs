@@ -1,16 +1,20 @@
 //! `awk` programs: taken apart into tokens to show that they only compute and print.
 //!
 //! What could do more is looked for by its tokens: `system`, pipes, output and input redirections, `ARGV` (through which a
-//! program opens files of its choice) and what loads code. A redirection to or from a literal name is that file;
-//! everything else that is found makes the program one that is not understood.
+//! program opens files of its choice) and what loads code. A redirection to or from a literal name is that file; one
+//! whose name is computed may be any.
 
 /// Something a program does beside computing and printing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Deed {
     /// `getline < "FILE"`
     Read(String),
+    /// Files whose names it makes itself are read.
+    ReadAny,
     /// `print > "FILE"`
     Write(String),
+    /// Files whose names it makes itself are written.
+    WriteAny,
     /// `system(…)`, `print | …`, `… | getline`, and loaded code.
     Execute,
     /// A file of gawk's that is a network connection.
@@ -50,34 +54,39 @@ pub(super) fn read(program: &str) -> Result<Vec<Deed>, String> {
                 "system" => deeds.push(Deed::Execute),
                 "print" | "printf" => print = Some(depth),
                 "getline" => getline = true,
-                "ARGV" | "ARGC" | "SYMTAB" | "FUNCTAB" => {
-                    return Err(format!("through `{name}` a program opens files of its choice"));
-                }
+                // Through these a program opens files of its choice.
+                "ARGV" | "ARGC" | "SYMTAB" | "FUNCTAB" => deeds.push(Deed::ReadAny),
                 _ => {}
             },
             Token::Sign("(" | "[") => depth += 1,
             Token::Sign(")" | "]") => depth = depth.saturating_sub(1),
             Token::Sign("|" | "|&") => deeds.push(Deed::Execute),
-            Token::Sign("@") => return Err("`@` loads code or calls functions by name".into()),
-            Token::Sign(";" | "{" | "}") | Token::Newline => (print, getline) = (None, false),
+            // Code is loaded, or a function called by its name.
+            Token::Sign("@") => deeds.push(Deed::Execute),
+            Token::Sign(";" | "{" | "}") => (print, getline) = (None, false),
+            Token::Newline if !continues(&tokens, index) => (print, getline) = (None, false),
             Token::Sign(">" | ">>") if print == Some(depth) || *token == Token::Sign(">>") => {
-                let file = literal_operand(&tokens, index)
-                    .ok_or("the name of a file that is written is computed")?;
-                written(file, &mut deeds);
-            }
-            Token::Sign("<") if getline => {
-                let file =
-                    literal_operand(&tokens, index).ok_or("the name of a file that is read is computed")?;
-                if file.starts_with("/inet") {
-                    deeds.push(Deed::Network);
-                } else if !matches!(file.as_str(), "-" | "/dev/stdin") {
-                    deeds.push(Deed::Read(file));
+                match literal_operand(&tokens, index) {
+                    Some(file) => written(file, &mut deeds),
+                    None => deeds.push(Deed::WriteAny),
                 }
             }
+            Token::Sign("<") if getline => match literal_operand(&tokens, index) {
+                Some(file) if file.starts_with("/inet") => deeds.push(Deed::Network),
+                Some(file) if matches!(file.as_str(), "-" | "/dev/stdin") => {}
+                Some(file) => deeds.push(Deed::Read(file)),
+                None => deeds.push(Deed::ReadAny),
+            },
             _ => {}
         }
     }
     Ok(deeds)
+}
+
+/// Whether the statement goes on behind the newline at `index`.
+fn continues(tokens: &[Token], index: usize) -> bool {
+    let before = tokens.get(..index).unwrap_or_default().iter().rev().find(|token| **token != Token::Newline);
+    matches!(before, Some(Token::Sign("," | "&&" | "||" | "?" | ":")))
 }
 
 fn written(file: String, deeds: &mut Vec<Deed>) {
@@ -271,18 +280,21 @@ mod tests {
             ("{print $1 >> \"out\"}", "Write(\"out\")"),
             ("{printf(\"%s\", $1) > \"out\"}", "Write(\"out\")"),
             ("{print(1)(2) > \"out\"}", "Write(\"out\")"),
-            ("{print 1>2}", "? the name of a file that is written is computed"),
-            ("{print > $1}", "? the name of a file that is written is computed"),
-            ("{print > \"a\" \"b\"}", "? the name of a file that is written is computed"),
-            ("{print > \"\\057etc/x\"}", "? the name of a file that is written is computed"),
+            ("{print 1>2}", "WriteAny"),
+            ("{print $1,\n $2 > \"out\"}", "Write(\"out\")"),
+            ("{print $1 ||\n\n $2 > \"out\"}", "Write(\"out\")"),
+            ("{print $1 \\\n > \"out\"}", "Write(\"out\")"),
+            ("{print > $1}", "WriteAny"),
+            ("{print > \"a\" \"b\"}", "WriteAny"),
+            ("{print > \"\\057etc/x\"}", "WriteAny"),
             ("{print > \"/dev/../etc/x\"}", "Write(\"/dev/../etc/x\")"),
             ("{while ((getline l < \"/etc/passwd\") > 0) print l}", "Read(\"/etc/passwd\")"),
             ("{getline < \"f\"}", "Read(\"f\")"),
-            ("{getline x < $1}", "? the name of a file that is read is computed"),
-            ("BEGIN{ARGV[1]=\"/etc/passwd\";ARGC=2}", "? through `ARGV` a program opens files of its choice"),
-            ("BEGIN{SYMTAB[\"x\"]=1}", "? through `SYMTAB` a program opens files of its choice"),
-            ("@load \"filefuncs\"", "? `@` loads code or calls functions by name"),
-            ("BEGIN{f=\"system\";@f(\"id\")}", "? `@` loads code or calls functions by name"),
+            ("{getline x < $1}", "ReadAny"),
+            ("BEGIN{ARGV[1]=\"/etc/passwd\";ARGC=2}", "ReadAny ReadAny"),
+            ("BEGIN{SYMTAB[\"x\"]=1}", "ReadAny"),
+            ("@load \"filefuncs\"", "Execute"),
+            ("BEGIN{f=\"system\";@f(\"id\")}", "Execute"),
             ("BEGIN{s=\"/inet/tcp/0/h/80\"; print |& s}", "Execute"),
             ("BEGIN{print > \"/inet/tcp/0/h/80\"}", "Network"),
             ("/[/]/ {system(\"id\")} /x/", "? `/` inside brackets must be written `\\/`"),

@@ -7,7 +7,7 @@ use portcullis_core::Word;
 
 use super::options::{self, Count, Operand, Reading};
 use super::roles::{self, Extent, ITSELF};
-use super::unseen::{may_be_option, seen_text};
+use super::unseen::{is_unseen, may_be_option, seen_text};
 use super::words::{implied, leading_text, without_prefix};
 use super::{EffectKind, Effects, Reach, Unknown, table};
 
@@ -43,7 +43,12 @@ const MAKE_VARIABLES: [&str; 8] =
 /// Adds what `make` runs.
 pub(super) fn make(reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
     for operand in &reading.operands {
-        let Some(text) = seen_text(&operand.word) else {
+        if is_unseen(&operand.word.to_unmatched()) {
+            let why = "variables that are not on the line can name programs";
+            effects.unbounded(EffectKind::Execute, why, Some(operand.argument), "operand");
+            continue;
+        }
+        let Some(text) = operand.word.as_literal() else {
             let problem = "a pattern may match `NAME=VALUE`; name the targets".into();
             return Err(Unknown::Usage { problem, argument: Some(operand.argument) });
         };
@@ -170,8 +175,9 @@ pub(super) fn npm(reading: &Reading, effects: &mut Effects) -> Result<(), Unknow
     effects.helpers.extend(["node", "npm", "sh"].map(str::to_owned));
     let Some(first) = reading.operands.first() else { return Ok(()) };
     let Some(name) = seen_text(&first.word) else {
-        let problem = "the sub-command is not on the line".into();
-        return Err(Unknown::Usage { problem, argument: Some(first.argument) });
+        let why = "the sub-command is not on the line";
+        effects.unbounded(EffectKind::Execute, why, Some(first.argument), "operand");
+        return Ok(());
     };
     let canonical = match name {
         "t" | "tst" => "test",

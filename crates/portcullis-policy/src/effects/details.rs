@@ -3,10 +3,10 @@
 use portcullis_core::Word;
 
 use super::options::{Count, Reading};
-use super::roles::ITSELF;
-use super::unseen::seen_text;
-use super::words::{leading_text, with_suffix};
-use super::{EffectKind, Effects, Unknown, awk, build, fetch, files, sed};
+use super::roles::{Extent, ITSELF};
+use super::unseen::{is_unseen, seen_text};
+use super::words::{implied, leading_text, with_suffix};
+use super::{EffectKind, Effects, Reach, Unknown, awk, build, fetch, files, sed};
 
 /// Sets the marks that depend on more than one word.
 pub(super) fn mark(program: &str, reading: &mut Reading) {
@@ -29,7 +29,7 @@ pub(super) fn add(program: &str, reading: &Reading, effects: &mut Effects) -> Re
         "date" => date(reading, effects),
         "gmake" | "make" => return build::make(reading, effects),
         "install" if !reading.marked("directories") => files::copy(program, reading, effects),
-        "jq" => return jq(reading),
+        "jq" => return jq(reading, effects),
         "man" => man(reading, effects),
         "node" => return build::node(reading, effects),
         "npm" => return build::npm(reading, effects),
@@ -52,25 +52,36 @@ pub(super) fn add(program: &str, reading: &Reading, effects: &mut Effects) -> Re
     Ok(())
 }
 
-/// Returns the script: the values of the options that hold one, or the first operand.
-fn script(program: &str, reading: &Reading, option: &str) -> Result<(String, usize), Unknown> {
+/// Returns the script: the values of the options that hold one, or the first operand. Without one, there is none, or what
+/// stands in its place is an effect.
+fn script(
+    program: &str,
+    reading: &Reading,
+    option: &str,
+    effects: &mut Effects,
+) -> Result<Option<(String, usize)>, Unknown> {
     let given = reading.given.iter().filter(|given| given.option.names.contains(&option));
     let mut words: Vec<_> = given.flat_map(|given| &given.values).map(|(word, at)| (word, *at)).collect();
     if words.is_empty() {
         words.extend(reading.operands.first().map(|operand| (&operand.word, operand.argument)));
     }
-    let argument = words.first().map(|(_, argument)| *argument);
-    let texts: Option<Vec<&str>> = words.iter().map(|(word, _)| seen_text(word)).collect();
-    match (texts, argument) {
-        (Some(texts), Some(argument)) => Ok((texts.join("\n"), argument)),
-        (None, Some(argument)) => {
-            let problem = "a pattern or what is not on the line cannot stand in a script; quote it".into();
+    let Some((_, argument)) = words.first().copied() else {
+        return Err(Unknown::Usage { problem: format!("`{program}` wants a script"), argument: None });
+    };
+    if let Some((_, argument)) = words.iter().find(|(word, _)| is_unseen(&word.to_unmatched())) {
+        effects.unbounded(
+            EffectKind::Execute,
+            "the script is not on the line",
+            Some(*argument),
+            "the script",
+        );
+        return Ok(None);
+    }
+    match words.iter().map(|(word, _)| word.as_literal()).collect::<Option<Vec<_>>>() {
+        Some(texts) => Ok(Some((texts.join("\n"), argument))),
+        None => {
+            let problem = "a pattern cannot stand in a script; quote it".into();
             Err(Unknown::Script { problem, argument })
-        }
-        (_, None) => {
-            let first = reading.operands.first().map(|operand| operand.argument);
-            let problem = format!("`{program}` wants a script on the line");
-            Err(Unknown::Usage { problem, argument: first })
         }
     }
 }
@@ -104,7 +115,7 @@ fn sed(reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
     {
         return Ok(());
     }
-    let (script, argument) = script("sed", reading, "--expression")?;
+    let Some((script, argument)) = script("sed", reading, "--expression", effects)? else { return Ok(()) };
     let deeds = sed::read(&script).map_err(|problem| Unknown::Script { problem, argument })?;
     let literal = |path: &str| Word::literal(path, portcullis_core::Span::new(0, 0));
     for deed in &deeds {
@@ -128,13 +139,17 @@ fn awk(program: &str, reading: &Reading, effects: &mut Effects) -> Result<(), Un
     if reading.operands.is_empty() && reading.marked("info") {
         return Ok(());
     }
-    let (script, argument) = script(program, reading, "--source")?;
+    let Some((script, argument)) = script(program, reading, "--source", effects)? else { return Ok(()) };
     let deeds = awk::read(&script).map_err(|problem| Unknown::Script { problem, argument })?;
     let literal = |path: &str| Word::literal(path, portcullis_core::Span::new(0, 0));
     for deed in &deeds {
         let (argument, via) = (Some(argument), "the program");
         match deed {
             awk::Deed::Read(path) => effects.path(EffectKind::Read, literal(path), ITSELF, argument, via),
+            awk::Deed::ReadAny => anywhere(argument, effects),
+            awk::Deed::WriteAny => {
+                effects.unbounded(EffectKind::Write, "the name of the file is computed", argument, via);
+            }
             awk::Deed::Write(path) => effects.path(EffectKind::Write, literal(path), ITSELF, argument, via),
             awk::Deed::Execute => effects.unbounded(EffectKind::Execute, "it runs commands", argument, via),
             awk::Deed::Network => {
@@ -148,6 +163,12 @@ fn awk(program: &str, reading: &Reading, effects: &mut Effects) -> Result<(), Un
     Ok(())
 }
 
+/// A script that names files itself may read any.
+fn anywhere(argument: Option<usize>, effects: &mut Effects) {
+    let extent = Extent { reach: Reach::Tree, follow_links: false };
+    effects.path(EffectKind::Read, implied("/"), extent, argument, "the script, which names files itself");
+}
+
 /// Only `+FORMAT` leaves the clock alone.
 fn date(reading: &Reading, effects: &mut Effects) {
     for operand in &reading.operands {
@@ -159,17 +180,21 @@ fn date(reading: &Reading, effects: &mut Effects) {
 }
 
 /// A filter can load modules from files.
-fn jq(reading: &Reading) -> Result<(), Unknown> {
+fn jq(reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
     let Some(filter) = reading.operands.first().filter(|_| !reading.marked("file")) else { return Ok(()) };
     let argument = filter.argument;
-    let Some(text) = seen_text(&filter.word) else {
-        let problem = "a pattern or what is not on the line cannot stand for a filter; quote it".into();
+    if is_unseen(&filter.word.to_unmatched()) {
+        effects.unbounded(EffectKind::Execute, "the filter is not on the line", Some(argument), "operand");
+        return Ok(());
+    }
+    let Some(text) = filter.word.as_literal() else {
+        let problem = "a pattern cannot stand for a filter; quote it".into();
         return Err(Unknown::Script { problem, argument });
     };
     let words = text.split(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '.' | '$' | ':'));
     for word in words {
         if matches!(word, "import" | "include" | "modulemeta" | "get_search_list") {
-            return Err(Unknown::Script { problem: format!("`{word}` loads files"), argument });
+            anywhere(Some(argument), effects);
         }
     }
     Ok(())

@@ -57,10 +57,8 @@ pub(super) fn read(arguments: &[Word], effects: &mut Effects) -> Result<(), Unkn
     let Some(operand) = reading.operands.first() else { return Ok(()) };
     let at = operand.argument;
     let Some(name) = seen_text(&operand.word) else {
-        return Err(Unknown::Usage {
-            problem: "the sub-command is not on the line".into(),
-            argument: Some(at),
-        });
+        effects.unbounded(EffectKind::Execute, "the sub-command is not on the line", Some(at), "operand");
+        return Ok(());
     };
     effects.subcommand = Some(name.to_owned());
     let words = arguments.get(at + 1..).unwrap_or_default();

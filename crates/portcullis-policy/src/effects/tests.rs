@@ -8,6 +8,7 @@ mod dev;
 mod everyday;
 mod fetch;
 mod git;
+mod random;
 
 /// Splits a line of a test into words: blanks part, `'…'` and `\` quote, `*`, `?` and `[…]` are patterns.
 fn words(line: &str) -> Vec<Word> {

@@ -16,12 +16,10 @@ pub(super) fn read(program: &str, arguments: &[Word], effects: &mut Effects) -> 
     apply_options(&reading, effects);
     let operands = reading.operands.as_slice();
     match program {
-        "env" => env(&reading, effects),
-        "xargs" => xargs(&reading, arguments.len(), effects),
-        "timeout" => {
-            operands.first().map_or(Ok(()), bare_name)?;
-            command(operands.get(1..).unwrap_or_default(), effects)
-        }
+        "env" => return env(&reading, effects),
+        "xargs" => return xargs(&reading, arguments.len(), effects),
+        "timeout" if operands.first().is_some_and(|duration| !is_named(duration, effects)) => {}
+        "timeout" => command(operands.get(1..).unwrap_or_default(), effects),
         "nohup" => {
             let path = implied("nohup.out");
             effects.path(
@@ -35,16 +33,19 @@ pub(super) fn read(program: &str, arguments: &[Word], effects: &mut Effects) -> 
         }
         "watch" if !reading.marked("plain") => shell_words(operands, effects),
         "flock" => flock(operands, effects),
-        "setarch" => setarch(operands, effects),
-        "ionice" if reading.marked("other") => Ok(()),
+        "setarch" => return setarch(operands, effects),
+        "ionice" if reading.marked("other") => {}
         _ => command(operands, effects),
     }
+    Ok(())
 }
 
 /// The operands are a command.
-fn command(operands: &[Operand], effects: &mut Effects) -> Result<(), Unknown> {
-    let Some(first) = operands.first() else { return Ok(()) };
-    bare_name(first)?;
+fn command(operands: &[Operand], effects: &mut Effects) {
+    let Some(first) = operands.first() else { return };
+    if !is_named(first, effects) {
+        return;
+    }
     effects.inner.push(Inner {
         words: operands.iter().map(|operand| operand.word.clone()).collect(),
         appended: false,
@@ -54,18 +55,17 @@ fn command(operands: &[Operand], effects: &mut Effects) -> Result<(), Unknown> {
         assignments: Vec::new(),
         directory: None,
     });
-    Ok(())
 }
 
-/// What stands before a command, and its name, must be on the line: a pattern or what is not on the line could be any
-/// number of words, and name any program.
-fn bare_name(operand: &Operand) -> Result<(), Unknown> {
-    let literal = operand.count == Count::One && seen_text(&operand.word).is_some();
-    if literal {
-        return Ok(());
+/// Whether a word that stands before a command, or names its program, is on the line. A pattern or what is not on the line
+/// could be any number of words, and name any program: that is an effect.
+fn is_named(operand: &Operand, effects: &mut Effects) -> bool {
+    let named = operand.count == Count::One && seen_text(&operand.word).is_some();
+    if !named {
+        let why = "the program that is run is not on the line";
+        effects.unbounded(EffectKind::Execute, why, Some(operand.argument), "operand");
     }
-    let problem = "the name of the program that is run is not on the line".into();
-    Err(Unknown::Usage { problem, argument: Some(operand.argument) })
+    named
 }
 
 /// `env [OPTION…] [-] [NAME=VALUE…] [COMMAND…]`
@@ -73,7 +73,9 @@ fn env(reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
     let mut operands = reading.operands.as_slice();
     let mut assignments = Vec::new();
     while let Some((first, rest)) = operands.split_first() {
-        bare_name(first)?;
+        if !is_named(first, effects) {
+            return Ok(());
+        }
         let text = first.word.to_unmatched();
         match text.split_once('=') {
             Some((name, value)) => assignments.push((name.to_owned(), value.to_owned())),
@@ -91,7 +93,7 @@ fn env(reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
         });
     }
     let before = effects.inner.len();
-    command(operands, effects)?;
+    command(operands, effects);
     for inner in effects.inner.iter_mut().skip(before) {
         inner.directory.clone_from(&directory);
         inner.assignments.clone_from(&assignments);
@@ -125,8 +127,8 @@ fn xargs(reading: &Reading, length: usize, effects: &mut Effects) -> Result<(), 
     let appended = placeholder.is_none() || reading.marked("append");
     let placeholder = placeholder.map(Placeholder::Text);
     let before = effects.inner.len();
-    command(&reading.operands, effects)?;
-    if effects.inner.len() == before {
+    command(&reading.operands, effects);
+    if effects.inner.len() == before && reading.operands.is_empty() {
         let words = vec![implied("echo")];
         let (script, assignments, directory) = (None, Vec::new(), None);
         let argument = length;
@@ -141,12 +143,13 @@ fn xargs(reading: &Reading, length: usize, effects: &mut Effects) -> Result<(), 
 }
 
 /// The operands, joined by blanks, are a script for the shell.
-fn shell_words(operands: &[Operand], effects: &mut Effects) -> Result<(), Unknown> {
-    let Some(first) = operands.first() else { return Ok(()) };
-    operands.iter().try_for_each(bare_name)?;
+fn shell_words(operands: &[Operand], effects: &mut Effects) {
+    let Some(first) = operands.first() else { return };
+    if !operands.iter().all(|operand| is_named(operand, effects)) {
+        return;
+    }
     let texts: Vec<_> = operands.iter().map(|operand| operand.word.to_unmatched()).collect();
     script(texts.join(" "), first.argument, effects);
-    Ok(())
 }
 
 fn script(text: String, argument: usize, effects: &mut Effects) {
@@ -162,31 +165,35 @@ fn script(text: String, argument: usize, effects: &mut Effects) {
 }
 
 /// `flock FILE COMMAND…`, `flock FILE -c SCRIPT`, `flock NUMBER`
-fn flock(operands: &[Operand], effects: &mut Effects) -> Result<(), Unknown> {
-    let Some((file, rest)) = operands.split_first() else { return Ok(()) };
-    bare_name(file)?;
-    if rest.is_empty() {
-        return Ok(());
+fn flock(operands: &[Operand], effects: &mut Effects) {
+    let Some((file, rest)) = operands.split_first() else { return };
+    if !is_named(file, effects) || rest.is_empty() {
+        return;
     }
     let argument = Some(file.argument);
     effects.path(EffectKind::Write, file.word.clone(), super::roles::ITSELF, argument, "operand");
-    if matches!(rest.first().and_then(|operand| operand.word.as_literal()), Some("-c" | "--command")) {
-        return shell_words(rest.get(1..).unwrap_or_default(), effects);
+    match rest.split_first() {
+        Some((option, rest)) if matches!(option.word.as_literal(), Some("-c" | "--command")) => {
+            shell_words(rest, effects);
+        }
+        _ => command(rest, effects),
     }
-    command(rest, effects)
 }
 
 /// `setarch [ARCHITECTURE] [OPTION…] COMMAND…`: options may follow the architecture.
 fn setarch(operands: &[Operand], effects: &mut Effects) -> Result<(), Unknown> {
     let Some(first) = operands.first() else { return Ok(()) };
-    bare_name(first)?;
+    if !is_named(first, effects) {
+        return Ok(());
+    }
     let known = ["i386", "i686", "linux32", "linux64", "uname26", "x86_64"];
     let skipped = usize::from(known.contains(&first.word.to_unmatched().as_str()));
     if let Some(next) = operands.get(skipped).filter(|next| next.word.to_unmatched().starts_with('-')) {
         let problem = "write the options before the architecture".into();
         return Err(Unknown::Usage { problem, argument: Some(next.argument) });
     }
-    command(operands.get(skipped..).unwrap_or_default(), effects)
+    command(operands.get(skipped..).unwrap_or_default(), effects);
+    Ok(())
 }
 
 /// Reads `sh -c SCRIPT`, also `-lc` of `bash`: one literal script, judged as a line of its own.
