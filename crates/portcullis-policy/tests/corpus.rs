@@ -39,3 +39,8 @@ fn work_in_the_workspace_is_allowed_and_nothing_else_under_dev() {
 fn two_hosts_are_reached_and_nothing_else_under_fetch() {
     check("fetch", "local", include_str!("corpus/fetch.txt"));
 }
+
+#[test]
+fn looking_around_is_allowed_by_default_and_nothing_else() {
+    check("default", "local", include_str!("corpus/default.txt"));
+}

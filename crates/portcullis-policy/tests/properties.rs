@@ -14,6 +14,13 @@ static POLICIES: LazyLock<Vec<(&'static str, RulebookPolicy)>> = LazyLock::new(|
     references.map(|(name, rulebook)| (name, RulebookPolicy::new(rulebook, Limits::default()))).collect()
 });
 
+/// A soak takes another number of cases from the environment.
+fn config() -> ProptestConfig {
+    let cases =
+        std::env::var("PORTCULLIS_POLICY_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(400);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 fn judge(policy: &RulebookPolicy, line: &str) -> Verdict {
     let principal = Principal { name: "carol".into(), ..Principal::local() };
     policy.judge(&principal, &Submission::of(line))
@@ -47,7 +54,7 @@ fn lines() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn every_line_has_a_verdict_whose_spans_can_be_shown(line in lines()) {

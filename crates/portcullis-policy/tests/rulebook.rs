@@ -153,6 +153,14 @@ fn hosts_are_plain() {
 }
 
 #[test]
+fn what_is_opened_to_a_user_is_protected_otherwise() {
+    check(
+        "version = 1\n[users.a]\nopen = [\"/etc/ssl\"]\n",
+        &["3:9: `/etc/ssl` is not one of the protected directories, which `open` opens whole"],
+    );
+}
+
+#[test]
 fn a_failing_test_refuses_the_file() {
     check(
         &format!(

@@ -101,8 +101,8 @@ fn document_of(reader: &mut Reader<'_>, root: Table<'_, '_>) -> Book {
         }
         book.rules.push(rule);
     }
-    book.users = people(reader, root, "users", "[users]");
-    book.roles = people(reader, root, "roles", "[roles]");
+    book.users = people(reader, root, "users", "[users]", &book.protected);
+    book.roles = people(reader, root, "roles", "[roles]", &book.protected);
     for table in reader.tables(root, "test", "[[test]]") {
         tests(reader, table, None, &mut book.tests);
     }
@@ -281,6 +281,7 @@ fn people(
     root: Table<'_, '_>,
     key: &'static str,
     name: &'static str,
+    protected: &[ViewPath],
 ) -> BTreeMap<String, Personal> {
     let mut people = BTreeMap::new();
     let Some(table) = reader.table(root, key, name) else { return people };
@@ -303,7 +304,15 @@ fn people(
                 allow,
                 deny: reader.set(table, "deny", program_name),
                 only,
-                open: reader.many(table, "open", absolute),
+                open: reader.many(table, "open", |text| {
+                    let place = absolute(text)?;
+                    if protected.contains(&place) {
+                        return Ok(place);
+                    }
+                    Err(format!(
+                        "`{place}` is not one of the protected directories, which `open` opens whole"
+                    ))
+                }),
                 write: reader.many(table, "write", absolute),
                 environment: reader.set(table, "environment", variable),
                 roles: reader.set(table, "roles", named),
