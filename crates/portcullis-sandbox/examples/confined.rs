@@ -1,6 +1,6 @@
 //! Runs one program under confinement and prints how it ended.
 //!
-//! `cargo run -p portcullis-sandbox --example confined -- [--write] [--level LEVEL] PROGRAM [ARGUMENT …]`
+//! `cargo run -p portcullis-sandbox --example confined -- [--write] [--level LEVEL] [--times N] PROGRAM [ARGUMENT …]`
 //!
 //! A permit comes from a policy; this example makes one by hand, to show what it holds.
 
@@ -43,11 +43,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     let mut config = portcullis_sandbox::Config { cells: 1, ..Default::default() };
     let mut write = false;
+    let mut times = 1;
     while let Some(option) = arguments.first().filter(|argument| argument.starts_with("--")).cloned() {
         arguments.remove(0);
         match option.as_str() {
             "--write" => write = true,
             "--level" => config.floor = Level::parse(&arguments.remove(0)),
+            "--times" => times = arguments.remove(0).parse()?,
             other => return Err(format!("unknown option `{other}`").into()),
         }
     }
@@ -85,8 +87,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let sandbox = portcullis_sandbox::Sandbox::connect(process).await?;
-        let outcome = sandbox.launch(permit, Arc::new(Terminal)).await?;
-        eprintln!("{outcome:?}");
+        for _ in 0..times {
+            let outcome = sandbox.launch(permit.clone(), Arc::new(Terminal)).await?;
+            eprintln!("{outcome:?}");
+        }
         Ok(())
     })
 }

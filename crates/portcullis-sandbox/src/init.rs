@@ -10,10 +10,11 @@ use std::path::Path;
 use portcullis_core::{Level, Plan, ViewPath};
 use serde::{Deserialize, Serialize};
 
+use crate::launcher;
 use crate::line::{self, Filters, LineEnd, Setting};
 use crate::programs::Programs;
 use crate::rights::View;
-use crate::seccomp;
+use crate::seccomp::{self, Part};
 use crate::stage;
 use crate::sys::{self, Pid, Resource, WaitStatus};
 use crate::tree;
@@ -71,6 +72,9 @@ fn prepare(job: &Job<'_>) -> Result<(), StepError> {
     let _ = sys::set_name(c"portcullis-init");
     let [input, output, error] = &job.streams;
     sys::block_signals(&[libc::SIGCHLD, libc::SIGTERM]).at("signal mask")?;
+    for signal in launcher::IGNORED_SIGNALS {
+        sys::default_disposition(signal);
+    }
     stage::place_standard_streams([input.as_fd(), output.as_fd(), error.as_fd()]).at("standard streams")?;
     close_all_but(job.report.as_raw_fd()).at("close descriptors")?;
     sys::setsid().at("session")?;
@@ -94,8 +98,8 @@ fn prepare(job: &Job<'_>) -> Result<(), StepError> {
     match job.level {
         Level::Full | Level::Namespaces => {
             let writes = job.plan.writes();
-            let class = if writes { seccomp::Class::Command } else { seccomp::Class::CommandReadOnly };
-            sys::install_filter(job.filters.of(class)).at("seccomp")
+            let part = if writes { Part::Closing } else { Part::ClosingReadOnly };
+            sys::install_filter(job.filters.part(part)).at("seccomp")
         }
         // Here init must still signal descendants, which the filter may forbid: each command takes it on itself.
         Level::Landlock => Ok(()),
@@ -133,7 +137,9 @@ fn carry_out(job: &Job<'_>) -> Report {
 fn command_filters<'a>(job: &'a Job<'_>) -> (&'a [libc::sock_filter], &'a [libc::sock_filter]) {
     use seccomp::{Class, Signals};
     match job.level {
-        Level::Full | Level::Namespaces if job.plan.writes() => (&[], job.filters.of(Class::CommandReadOnly)),
+        Level::Full | Level::Namespaces if job.plan.writes() => {
+            (&[], job.filters.part(Part::ClosingReadOnly))
+        }
         Level::Full | Level::Namespaces => (&[], &[]),
         Level::Landlock => {
             let scoped = job.landlock_abi.is_some_and(|abi| abi >= 6);
@@ -174,19 +180,38 @@ fn close_all_but(kept: i32) -> std::io::Result<()> {
     sys::close_range(kept.saturating_add(1), u32::MAX)
 }
 
+/// Limits that are the same for every execution; set in the cell and inherited.
+pub(crate) const FIXED_LIMITS: [(Resource, u64); 7] = [
+    // 1 and not 0: a `core_pattern` that is a pipe is started in spite of 0. See core(5).
+    (Resource::Core, 1),
+    (Resource::Locks, 256),
+    (Resource::MemLock, 64 * 1024),
+    (Resource::MsgQueue, 0),
+    (Resource::Nice, 0),
+    (Resource::RealTimePriority, 0),
+    (Resource::SigPending, 256),
+];
+
+/// Sets limits, each as far as the host's own hard limit lets it.
+pub(crate) fn lower_limits(limits: &[(Resource, u64)]) -> Result<(), StepError> {
+    for &(resource, value) in limits {
+        let set = match sys::set_rlimit(resource, value) {
+            // The host's own hard limit is lower, and stays.
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                sys::hard_rlimit(resource).and_then(|most| sys::set_rlimit(resource, value.min(most)))
+            }
+            other => other,
+        };
+        set.at(&format!("rlimit {resource:?}"))?;
+    }
+    Ok(())
+}
+
 fn set_limits(job: &Job<'_>) -> Result<(), StepError> {
     let limits = &job.plan.limits;
     let mut list = vec![
-        // 1 and not 0: a `core_pattern` that is a pipe is started in spite of 0. See core(5).
-        (Resource::Core, 1),
         (Resource::Cpu, limits.cpu_time.as_secs().saturating_add(1)),
         (Resource::FileSize, limits.file_size_bytes),
-        (Resource::Locks, 256),
-        (Resource::MemLock, 64 * 1024),
-        (Resource::MsgQueue, 0),
-        (Resource::Nice, 0),
-        (Resource::RealTimePriority, 0),
-        (Resource::SigPending, 256),
     ];
     if job.level != Level::Landlock {
         // Counted per user namespace and uid: those of this cell, which has two processes of its own. Where a
@@ -197,9 +222,5 @@ fn set_limits(job: &Job<'_>) -> Result<(), StepError> {
     if !job.group_bounds_the_tree {
         list.push((Resource::Data, limits.memory_bytes));
     }
-    for (resource, value) in list {
-        let most = sys::hard_rlimit(resource).at("read rlimit")?;
-        sys::set_rlimit(resource, value.min(most)).at(&format!("rlimit {resource:?}"))?;
-    }
-    Ok(())
+    lower_limits(&list)
 }

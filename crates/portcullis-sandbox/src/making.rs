@@ -13,6 +13,7 @@ use portcullis_core::Level;
 use crate::cell::{self, Cell};
 use crate::cgroup;
 use crate::config::Config;
+use crate::init;
 use crate::programs::Finder;
 use crate::seccomp;
 use crate::sys::{self, Forked, Pid, Polled};
@@ -282,6 +283,7 @@ fn prepare_from_inside(cell: &mut Cell, host_id: Option<u32>, go: &OwnedFd) -> R
     if entries.iter().any(|entry| entry.ready) {
         return Err(StepError { step: "the launcher has ended".into(), errno: libc::ECHILD });
     }
+    init::lower_limits(&init::FIXED_LIMITS)?;
     for capability in 0..MOST_CAPABILITIES {
         match sys::drop_bounding_capability(capability) {
             Ok(true) => {}
@@ -294,5 +296,10 @@ fn prepare_from_inside(cell: &mut Cell, host_id: Option<u32>, go: &OwnedFd) -> R
     let kept = if cell.level == Level::Landlock { 0 } else { CELL_CAPABILITIES };
     sys::keep_capabilities(kept).at("capabilities of the cell")?;
     sys::set_no_new_privileges().at("no_new_privs")?;
-    sys::set_dumpable(false).at("undumpable")
+    sys::set_dumpable(false).at("undumpable")?;
+    if cell.level != Level::Landlock {
+        // Inherited by every execution, which adds what a cell itself still needs.
+        sys::install_filter(cell.filters.part(seccomp::Part::Cell)).at("seccomp of the cell")?;
+    }
+    Ok(())
 }

@@ -33,7 +33,7 @@ mod groups;
 mod rules;
 mod table;
 
-use assemble::{Architecture, assemble};
+use assemble::{Architecture, assemble, assemble_part};
 use groups::GROUPS;
 use libc::sock_filter;
 
@@ -98,19 +98,44 @@ pub(crate) fn program(class: Class) -> Vec<sock_filter> {
     assemble(Architecture::NATIVE, class, None)
 }
 
-/// The filters of the classes, assembled once.
+/// A part of the filter of a command that has namespaces of its own. Installed one after another, the parts
+/// refuse exactly what the filter of its class refuses: the large one is installed once, in the cell, and
+/// inherited; the small ones cost a fraction of it for each execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Part {
+    /// All of [`Class::Command`] but what the cell itself must do.
+    Cell,
+    /// The rest of [`Class::Command`].
+    Closing,
+    /// The rest of [`Class::CommandReadOnly`].
+    ClosingReadOnly,
+}
+
+/// The filters, assembled once.
 #[derive(Debug)]
-pub(crate) struct Programs(Vec<(Class, Vec<sock_filter>)>);
+pub(crate) struct Programs {
+    parts: [(Part, Vec<sock_filter>); 3],
+    classes: Vec<(Class, Vec<sock_filter>)>,
+}
 
 impl Programs {
     /// Assembles them all.
     pub(crate) fn assemble() -> Self {
-        Self(Class::ALL.into_iter().map(|class| (class, program(class))).collect())
+        let part = |part| (part, assemble_part(Architecture::NATIVE, part));
+        Self {
+            parts: [part(Part::Cell), part(Part::Closing), part(Part::ClosingReadOnly)],
+            classes: Class::ALL.into_iter().map(|class| (class, program(class))).collect(),
+        }
+    }
+
+    /// Returns a part.
+    pub(crate) fn part(&self, part: Part) -> &[sock_filter] {
+        self.parts.iter().find(|(known, _)| *known == part).map_or(&[], |(_, program)| program)
     }
 
     /// Returns the filter of a class.
     pub(crate) fn of(&self, class: Class) -> &[sock_filter] {
-        self.0.iter().find(|(known, _)| *known == class).map_or(&[], |(_, program)| program)
+        self.classes.iter().find(|(known, _)| *known == class).map_or(&[], |(_, program)| program)
     }
 }
 

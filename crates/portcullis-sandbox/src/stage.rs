@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use portcullis_core::{Duplicate, Redirection, RedirectionTarget, SimpleCommand};
 use serde::{Deserialize, Serialize};
 
+use crate::init;
 use crate::line::Setting;
 use crate::rights;
 use crate::sys;
@@ -167,9 +168,8 @@ fn confine<'a>(setting: &Setting<'a>, command: &SimpleCommand) -> Result<&'a CSt
         sys::install_filter(filter).at("seccomp of the command")?;
     }
     // Here and not in init, which needs descriptors for the pipes of the line.
-    let most = sys::hard_rlimit(sys::Resource::OpenFiles).at("read rlimit")?;
-    let open_files = u64::from(setting.plan.limits.open_files).min(most);
-    sys::set_rlimit(sys::Resource::OpenFiles, open_files).at("rlimit OpenFiles")?;
+    let open_files = u64::from(setting.plan.limits.open_files);
+    init::lower_limits(&[(sys::Resource::OpenFiles, open_files)])?;
     Ok(&program.path)
 }
 
@@ -189,12 +189,11 @@ pub(crate) fn complain(text: &str) {
 
 /// The line's own descriptors, 0, 1 and 2, put in place once for all its commands.
 pub(crate) fn place_standard_streams(fds: [BorrowedFd<'_>; 3]) -> io::Result<()> {
-    // First out of the way of each other, then into place.
-    let mut moved = Vec::new();
-    for fd in fds {
-        moved.push(sys::duplicate_above(fd, 10)?);
-    }
-    for (target, fd) in (0..).zip(&moved) {
+    for (target, fd) in (0..).zip(fds) {
+        // A cell keeps 0, 1 and 2 open, so that what it receives lies above them and none covers another.
+        if fd.as_raw_fd() <= 2 {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
         sys::duplicate_onto(fd.as_raw_fd(), target)?;
     }
     Ok(())

@@ -11,6 +11,10 @@ use super::libraries::Library;
 const MAX_ENTRIES: usize = 20_000;
 const MAX_DEPTH: usize = 8;
 
+/// Programs that convert between encodings by the C library, whose modules are many: others need none where the
+/// locale is UTF-8, as it is in a cell.
+const CONVERTS: [&str; 5] = ["iconv", "git", "less", "man", "vim"];
+
 /// Returns the directories of modules of a program and of its libraries, as far as they are there. They hold
 /// shared objects and data; java's holds two helpers of its own, too.
 pub(super) fn directories(program: &Path, libraries: &[Library]) -> Vec<PathBuf> {
@@ -25,7 +29,7 @@ pub(super) fn directories(program: &Path, libraries: &[Library]) -> Vec<PathBuf>
     for library in libraries {
         let Some(directory) = library.file.parent() else { continue };
         let name = library.path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-        if name.starts_with("libc.so.") {
+        if name.starts_with("libc.so.") && CONVERTS.iter().any(|known| program.ends_with(known)) {
             add(directory.join("gconv"));
         } else if name.starts_with("libcrypto.so.") {
             add(directory.join("ossl-modules"));

@@ -8,9 +8,9 @@
 use libc::sock_filter;
 
 use super::allowed::ALLOWED;
-use super::groups::GROUPS;
+use super::groups::{GROUPS, NEEDED_BY_A_CELL};
 use super::rules::{Answer, Case, Conditions, ENOSYS, Is, Rule, Test};
-use super::{Class, KILL_PROCESS, table};
+use super::{Class, KILL_PROCESS, Part, table};
 
 /// A machine's system calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,8 +91,43 @@ pub(super) fn decide(class: Class, name: &str, missing: Option<&str>) -> Decisio
     }
 }
 
+/// Returns what `part` answers to the call of this name.
+pub(super) fn decide_part(part: Part, name: &str) -> Decision {
+    let whole = |class| decide(class, name, None);
+    match part {
+        Part::Cell => match NEEDED_BY_A_CELL.iter().find(|(_, names)| names.contains(&name)) {
+            Some((Rule::Always(answer), _)) => Decision::Always(*answer),
+            Some((Rule::Judged(conditions), _)) => Decision::Judged(vec![*conditions]),
+            None => whole(Class::Command),
+        },
+        Part::Closing if NEEDED_BY_A_CELL.iter().any(|(_, names)| names.contains(&name)) => {
+            whole(Class::Command)
+        }
+        Part::Closing => Decision::Always(Answer::Allow),
+        // What the classes answer alike, the part of the cell has answered already.
+        Part::ClosingReadOnly => match (decide_part(Part::Closing, name), whole(Class::CommandReadOnly)) {
+            (Decision::Always(Answer::Allow), read_only) if read_only != whole(Class::Command) => read_only,
+            (closing, _) => closing,
+        },
+    }
+}
+
+/// Assembles the program of a part.
+pub(super) fn assemble_part(machine: Architecture, part: Part) -> Vec<sock_filter> {
+    let unknown = if part == Part::Cell { ENOSYS } else { Answer::Allow };
+    assemble_by(machine, unknown, &|name| decide_part(part, name))
+}
+
 /// Assembles the program for a class; `missing` names a group that is left out, which is for tests.
 pub(super) fn assemble(machine: Architecture, class: Class, missing: Option<&str>) -> Vec<sock_filter> {
+    assemble_by(machine, ENOSYS, &|name| decide(class, name, missing))
+}
+
+fn assemble_by(
+    machine: Architecture,
+    unknown: Answer,
+    decide: &dyn Fn(&str) -> Decision,
+) -> Vec<sock_filter> {
     let mut ranges: Vec<(u32, Decision)> = Vec::new();
     let mut answer_from = |first: u32, decision: Decision| {
         if ranges.last().is_none_or(|(_, last)| *last != decision) {
@@ -102,13 +137,13 @@ pub(super) fn assemble(machine: Architecture, class: Class, missing: Option<&str
     let mut next = 0;
     for (number, name) in machine.calls() {
         if number > next {
-            answer_from(next, Decision::Always(ENOSYS));
+            answer_from(next, Decision::Always(unknown));
         }
-        answer_from(number, decide(class, name, missing));
+        answer_from(number, decide(name));
         next = number + 1;
     }
     // To the end of all numbers, so those of the x32 ABI too, which have bit 30 and the same architecture.
-    answer_from(next, Decision::Always(ENOSYS));
+    answer_from(next, Decision::Always(unknown));
 
     let mut blocks: Vec<&[&'static Conditions]> = Vec::new();
     let search = search(&ranges, &mut blocks);

@@ -49,6 +49,35 @@ const CLONE_REFUSED: u32 = bits(
         | 0x80,
 );
 
+/// What a cell does for an execution and a command must not: its first process in new namespaces, views, and
+/// mounts in them. Everything here needs a capability, and after this filter nobody gains one: a user namespace
+/// is not made, so that for a command the kernel refuses these too.
+pub(super) const NEEDED_BY_A_CELL: &[(Rule, &[&str])] = &[
+    (
+        judged(&Conditions {
+            cases: &[refuse(&[argument(
+                0,
+                Is::AnyBit(CLONE_REFUSED & !bits(libc::CLONE_NEWPID | libc::CLONE_NEWIPC)),
+            )])],
+            otherwise: Answer::Allow,
+            refused: "any `CLONE_NEW…` flag but those of the pid and IPC namespace, `CLONE_PARENT`",
+        }),
+        &["clone"],
+    ),
+    (
+        judged(&Conditions {
+            cases: &[refuse(&[argument(0, Is::AnyBit(!bits(libc::CLONE_NEWNS)))])],
+            otherwise: Answer::Allow,
+            refused: "any namespace but that of mounts",
+        }),
+        &["unshare"],
+    ),
+    (
+        Rule::Always(Answer::Allow),
+        &["setns", "open_tree", "move_mount", "mount_setattr", "fsopen", "fsconfig", "fsmount", "umount2"],
+    ),
+];
+
 /// Set-user-id, set-group-id and sticky.
 const SPECIAL_BITS: u32 = 0o7000;
 /// Set in the types of both kinds of device node, and in no other that mknod(2) makes.

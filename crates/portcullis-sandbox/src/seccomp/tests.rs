@@ -575,3 +575,66 @@ fn a_group_can_be_left_out_of_the_native_program() {
     assert_eq!(groups().count(), GROUPS.len());
     assert!(program(Class::Command).len() > program_without(Class::Command, "descriptors").len());
 }
+
+/// What the kernel does with two filters: the stricter action counts.
+fn stricter(one: u32, other: u32) -> u32 {
+    let rank = |answer: u32| match answer {
+        KILL_PROCESS => 0,
+        ALLOW => 2,
+        _ => 1,
+    };
+    if rank(other) <= rank(one) { other } else { one }
+}
+
+#[test]
+fn the_parts_of_a_filter_refuse_what_the_whole_refuses() {
+    let values = [
+        0,
+        1,
+        2,
+        8,
+        9,
+        17,
+        0x80,
+        0x1000,
+        0x5412,
+        0x541c,
+        0o4755,
+        0o2000,
+        0o1777,
+        0x0002_0000,
+        0x0400_0000,
+        0x0800_0000,
+        0x1000_0000,
+        0x2000_0000,
+        0x4000_0000,
+        0x2800_0011,
+        0xffff_ffff,
+        0x4008_6602,
+        0o100_644,
+        0o020_666,
+        0x3d_0f00,
+    ];
+    for machine in MACHINES {
+        let cell = assemble_part(machine, Part::Cell);
+        for (class, part) in
+            [(Class::Command, Part::Closing), (Class::CommandReadOnly, Part::ClosingReadOnly)]
+        {
+            let (whole, rest) = (assemble(machine, class, None), assemble_part(machine, part));
+            for number in (0..=600).chain([X32_BIT, X32_BIT | 56, u32::MAX]) {
+                for audit in [machine.audit(), I386] {
+                    for value in values {
+                        for index in 0..6 {
+                            let mut arguments = [0; 6];
+                            arguments[index] = value;
+                            let call = Call { number, machine: audit, arguments };
+                            let parts = stricter(run(&cell, &call), run(&rest, &call));
+                            assert_eq!(parts, run(&whole, &call), "{class:?} {number} {index}: {value:#x}");
+                        }
+                    }
+                }
+            }
+        }
+        assert!(assemble_part(machine, Part::Closing).len() < 60);
+    }
+}
