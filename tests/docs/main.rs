@@ -1,6 +1,7 @@
 //! What the documents say of settings, codes and rulebooks is what the program has.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::fmt::Debug;
 use std::path::Path;
 
 use portcullis_api::ProblemCode;
@@ -25,6 +26,18 @@ fn table(document: &str, head: &str) -> Vec<Vec<String>> {
         inner.split('|').map(|cell| cell.trim().replace('\u{0}', "|")).collect()
     };
     lines.skip(1).take_while(|line| line.starts_with('|')).map(cells).collect()
+}
+
+/// Fails with what only one of two lists has, or with their order.
+#[track_caller]
+fn same<T: PartialEq + Debug>(table: &str, written: &[T], there: &[T]) {
+    let lacking: Vec<_> = there.iter().filter(|one| !written.contains(one)).collect();
+    let foreign: Vec<_> = written.iter().filter(|one| !there.contains(one)).collect();
+    assert!(
+        lacking.is_empty() && foreign.is_empty(),
+        "the table of {table} lacks {lacking:?}, and has {foreign:?}, which the program has not"
+    );
+    assert_eq!(written, there, "the table of {table} has another order than the program");
 }
 
 /// Takes the backquotes off a cell that is one quoted text.
@@ -56,10 +69,7 @@ fn the_operations_guide_lists_every_setting_with_its_names_and_default() {
             (setting.name, setting.variable, default)
         })
         .collect();
-    assert_eq!(
-        written, there,
-        "the table of settings in docs/operations.md (left) is not that of the program"
-    );
+    same("settings in docs/operations.md", &written, &there);
 }
 
 #[test]
@@ -77,11 +87,9 @@ fn the_readme_names_settings_that_are_there_with_their_defaults() {
 #[test]
 fn the_api_document_lists_every_problem_code_with_its_status() {
     let rows = table(&document("docs/api.md"), "| code | status | meaning |");
-    let written: BTreeMap<&str, &str> = rows.iter().map(|row| (plain(&row[0]), row[1].as_str())).collect();
-    let there: BTreeMap<&str, String> =
-        ProblemCode::ALL.iter().map(|code| (code.as_str(), code.status().to_string())).collect();
-    let there = there.iter().map(|(code, status)| (*code, status.as_str())).collect();
-    assert_eq!(written, there, "the table of problem codes in docs/api.md (left) is not that of the program");
+    let written: Vec<_> = rows.iter().map(|row| (row[0].replace('`', ""), row[1].clone())).collect();
+    let codes = ProblemCode::ALL.iter().map(|code| (code.as_str().to_owned(), code.status().to_string()));
+    same("problem codes in docs/api.md", &written, &codes.collect::<Vec<_>>());
 }
 
 #[test]
@@ -100,10 +108,7 @@ fn the_policy_document_lists_every_denial_code() {
     let rows = table(&document("docs/policy.md"), "| code | means |");
     let written: Vec<&str> = rows.iter().map(|row| plain(&row[0])).collect();
     let there: Vec<&str> = code::TABLE.iter().map(|(code, _)| code.as_str()).collect();
-    assert_eq!(
-        written, there,
-        "the table of denial codes in docs/policy.md (left) is not that of the program"
-    );
+    same("denial codes in docs/policy.md", &written, &there);
 }
 
 #[test]
@@ -115,6 +120,34 @@ fn every_rulebook_of_the_policy_document_passes_its_own_tests() {
             panic!("{error}\nin\n{text}");
         }
     }
+}
+
+/// Returns the steps of the confinement that a source file names in its errors, its tests left out.
+fn steps(source: &str) -> BTreeSet<String> {
+    let code: String = source.split("#[cfg(test)]").next().unwrap_or_default().into();
+    let mut found = BTreeSet::new();
+    for opening in [".at(\"", "at(\"", "step: \"", "StepError::new(\""] {
+        found.extend(code.split(opening).skip(1).filter_map(|rest| rest.split('"').next()).map(String::from));
+    }
+    found
+}
+
+#[test]
+fn the_architecture_names_every_step_that_an_error_can_name() {
+    // Texts in single backquotes; a fence would change which quotes open and which close.
+    let text = document("docs/architecture.md");
+    let prose: String = text.split("```").step_by(2).collect::<Vec<_>>().join(" ");
+    let prose = prose.split_whitespace().collect::<Vec<_>>().join(" ");
+    let named: BTreeSet<&str> = prose.split('`').skip(1).step_by(2).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/portcullis-sandbox/src");
+    let mut missing = BTreeSet::new();
+    for file in std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()) {
+        if file.extension().is_some_and(|extension| extension == "rs") {
+            let there = steps(&std::fs::read_to_string(&file).unwrap());
+            missing.extend(there.into_iter().filter(|step| !named.contains(step.as_str())));
+        }
+    }
+    assert!(missing.is_empty(), "docs/architecture.md does not name these steps: {missing:#?}");
 }
 
 #[test]
