@@ -11,6 +11,11 @@ fn stopping_after(text: &'static str) -> Arc<Watcher> {
     Arc::new(Watcher { stop_after: Some(text), ..Watcher::default() })
 }
 
+/// Returns a number of seconds that no other run of these tests on this host has, to know our processes by.
+fn mark(number: u32) -> String {
+    format!("{number}{:07}", std::process::id())
+}
+
 /// Whether a process of this host has `text` in its command line; cells show theirs to root outside.
 fn runs(text: &str) -> bool {
     std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
@@ -58,11 +63,12 @@ fn a_cancelled_execution_that_does_not_listen_is_killed_after_its_grace() {
     if !has(Level::Namespaces) {
         return;
     }
-    let line = Line::probe("stubborn 4242").limit(|l| l.grace_period = Duration::from_millis(300));
+    let line =
+        Line::probe(&format!("stubborn {}", mark(42))).limit(|l| l.grace_period = Duration::from_millis(300));
     let ran = bench().run_watched(line, stopping_after("deaf to TERM")).unwrap();
     assert_eq!(ran.outcome.ended, Ended::Stopped(StopReason::Cancelled));
     assert!(ran.outcome.usage.wall_time >= Duration::from_millis(300), "{ran:?}");
-    assert!(!runs("stubborn 4242"));
+    assert!(!runs(&format!("stubborn {}", mark(42))));
 }
 
 #[test]
@@ -70,10 +76,10 @@ fn a_daemon_does_not_outlive_its_execution() {
     if !has(Level::Namespaces) {
         return;
     }
-    let ran = bench().run(Line::probe("hide 7171")).unwrap();
+    let ran = bench().run(Line::probe(&format!("hide {}", mark(71)))).unwrap();
     assert_eq!(ran.outcome.ended, Ended::Exited(0), "it ends with its command, not with the daemon: {ran:?}");
     assert!(ran.stdout.contains("hidden"), "the daemon was alive before: {ran:?}");
-    assert!(!runs("hide 7171"), "and is dead after");
+    assert!(!runs(&format!("hide {}", mark(71))), "and is dead after");
 }
 
 #[test]
@@ -81,9 +87,9 @@ fn every_process_of_a_bomb_is_gone_when_it_is_told() {
     if !has(Level::Namespaces) {
         return;
     }
-    let line = Line::probe("bomb").limit(|l| l.processes = 30);
+    let line = Line::probe(&format!("bomb {}", mark(33))).limit(|l| l.processes = 30);
     drop(bench().run(line).unwrap());
-    assert!(!runs("confinement-probe bomb"));
+    assert!(!runs(&format!("bomb {}", mark(33))));
 }
 
 #[test]
@@ -96,13 +102,13 @@ fn a_dropped_launch_kills_and_the_cell_is_made_anew() {
     let watcher = Arc::new(Watcher::default());
     let observer: Arc<dyn ExecutionObserver> = Arc::<Watcher>::clone(&watcher);
     bench.runtime.block_on(async {
-        let launch = bench.sandbox.launch(Line::probe("stubborn 5353").permit(), observer);
+        let launch = bench.sandbox.launch(Line::probe(&format!("stubborn {}", mark(53))).permit(), observer);
         tokio::select! {
             ended = launch => panic!("{ended:?}"),
             () = watcher.seen.notified() => {}
         }
     });
-    wait_until("the end of a dropped execution", || !runs("stubborn 5353"));
+    wait_until("the end of a dropped execution", || !runs(&format!("stubborn {}", mark(53))));
     for _ in 0..4 {
         check(Line::probe("print still here"), &["still", "here"]);
     }

@@ -13,7 +13,9 @@ use portcullis_core::{Ended, Level, Limit, Limits, Network, Plan, ProgramName, U
 use crate::cgroup::{Counters, Group};
 use crate::config::Config;
 use crate::init::{self, Report};
+use crate::landlock::Ruleset;
 use crate::programs::{self, Finder, Programs};
+use crate::rights::{self, View};
 use crate::seccomp;
 use crate::sys::{self, Forked, Pid, Polled, WaitStatus};
 use crate::tree;
@@ -22,6 +24,8 @@ use crate::wire::{self, Answer, AtStep, FromCell, Refused, StepError, ToCell};
 
 /// How often counters are looked at while a line runs.
 const TICK: Duration = Duration::from_millis(100);
+/// How many rulesets a cell keeps.
+const MOST_RULESETS: usize = 64;
 /// How many program views a cell keeps.
 const MOST_VIEWS: usize = 32;
 
@@ -38,17 +42,19 @@ pub(crate) struct Cell {
     pub(crate) host_workspace: Option<PathBuf>,
     pub(crate) finder: Finder,
     /// Views made so far, by the programs that can execute in them; and the base.
-    pub(crate) views: HashMap<BTreeSet<ProgramName>, View>,
+    pub(crate) views: HashMap<BTreeSet<ProgramName>, ProgramView>,
     pub(crate) base_view: Option<OwnedFd>,
     /// The programs of the view that the cell is in.
     pub(crate) current_view: Option<BTreeSet<ProgramName>>,
     pub(crate) filters: seccomp::Programs,
+    /// Rulesets of commands that need nothing of their execution's own, by program and rights.
+    pub(crate) rulesets: HashMap<Vec<u8>, Rc<Ruleset>>,
     /// The limits that the group has now.
     pub(crate) limits_in_force: Option<Limits>,
 }
 
 /// A program view.
-pub(crate) struct View {
+pub(crate) struct ProgramView {
     /// Its mount namespace, where there is one.
     namespace: Option<OwnedFd>,
     programs: Rc<Programs>,
@@ -160,7 +166,7 @@ impl Cell {
                 Some(base) => Some(make_view(base, programs)?),
                 None => None,
             };
-            self.views.insert(names.clone(), View { namespace, programs: Rc::clone(programs) });
+            self.views.insert(names.clone(), ProgramView { namespace, programs: Rc::clone(programs) });
         }
         self.current_view = Some(names.clone());
         Ok(())
@@ -196,12 +202,14 @@ impl Cell {
         let own_proc = plan.writes() || !programs::are_indifferent_to_proc(programs);
         let proc = if own_proc { Proc::Own } else { Proc::OfTheCell };
         let parts = PrivateParts::new(plan, &targets, proc);
+        let rulesets = self.ready_rulesets(plan, programs, &parts).at("landlock ruleset")?;
         let cell = Pid::try_from(std::process::id()).unwrap_or(-1);
         let (forked, pidfd) = sys::clone_into(namespaces).at("namespaces of the execution")?;
         let pid = match forked {
             Forked::Child => init::run(init::Job {
                 plan,
                 programs,
+                rulesets: &rulesets,
                 level: self.level,
                 landlock_abi: self.landlock_abi,
                 group_bounds_the_tree: self.group.is_some(),
@@ -236,6 +244,38 @@ impl Cell {
         let cleared = self.level == Level::Landlock || parts.remove().is_ok();
         let fit = gone && cleared && !ran_out && watched != Watched::LinkEnded && self.empty_host_workspace();
         Ok(FromCell { answer, fit })
+    }
+
+    /// Returns the rulesets that can be shared by executions, made once: those of commands that only read, in
+    /// a view to which the execution adds nothing.
+    fn ready_rulesets(
+        &mut self,
+        plan: &Plan,
+        programs: &Programs,
+        parts: &PrivateParts<'_>,
+    ) -> io::Result<Vec<Option<Rc<Ruleset>>>> {
+        let (Some(abi), true) = (self.landlock_abi, self.level != Level::Landlock && parts.are_none()) else {
+            return Ok(Vec::new());
+        };
+        let mut rulesets = Vec::new();
+        for command in plan.script.commands() {
+            if !rights::are_stable(&command.rights) {
+                rulesets.push(None);
+                continue;
+            }
+            let key = postcard::to_stdvec(&(&command.program, &command.rights)).map_err(io::Error::other)?;
+            if let Some(known) = self.rulesets.get(&key) {
+                rulesets.push(Some(Rc::clone(known)));
+                continue;
+            }
+            if self.rulesets.len() >= MOST_RULESETS {
+                self.rulesets.clear();
+            }
+            let ruleset = Rc::new(rights::ruleset(abi, View::Own, plan, programs, command, &[])?);
+            self.rulesets.insert(key, Rc::clone(&ruleset));
+            rulesets.push(Some(ruleset));
+        }
+        Ok(rulesets)
     }
 
     /// Waits for init to end, and sees to the limits and the server's word meanwhile.

@@ -100,6 +100,22 @@ impl Sandbox {
         &self.confinement
     }
 
+    /// Returns when the launcher has ended, and with it every cell: nothing can run any more.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn ended(&self) {
+        loop {
+            let changed = self.shared.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.shared.state().launcher_gone {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     async fn free_cell(&self) -> Result<CellLink, LaunchError> {
         loop {
             let changed = self.shared.changed.notified();
@@ -226,7 +242,8 @@ async fn listen(link: AsyncFd<OwnedFd>, mut child: std::process::Child, shared: 
         state.mourners.clear();
     }
     shared.changed.notify_waiters();
-    tracing::error!("the launcher has ended: nothing can run until the service is started again");
+    // Whether that was wanted, `Sandbox::ended` leaves to who asks.
+    tracing::debug!("the launcher has ended");
     let _ = tokio::task::spawn_blocking(move || child.wait()).await;
 }
 
@@ -293,6 +310,15 @@ impl Launcher for Sandbox {
 
     fn capacity(&self) -> usize {
         self.cells
+    }
+
+    fn problem(&self) -> Option<String> {
+        let state = self.shared.state();
+        if state.launcher_gone {
+            return Some("the launcher has ended".into());
+        }
+        let failure = state.failures.values().next().filter(|_| state.failures.len() >= self.cells);
+        failure.map(|failure| format!("no cell can be made: {failure}"))
     }
 }
 

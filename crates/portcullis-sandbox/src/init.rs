@@ -6,10 +6,13 @@
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::rc::Rc;
 
 use portcullis_core::{Level, Plan, ViewPath};
 use serde::{Deserialize, Serialize};
 
+use crate::descriptors;
+use crate::landlock::Ruleset;
 use crate::launcher;
 use crate::line::{self, Filters, LineEnd, Setting};
 use crate::programs::Programs;
@@ -38,6 +41,8 @@ pub(crate) enum Report {
 pub(crate) struct Job<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) programs: &'a Programs,
+    /// For each command, in order, its ruleset where it is ready already.
+    pub(crate) rulesets: &'a [Option<Rc<Ruleset>>],
     pub(crate) level: Level,
     pub(crate) landlock_abi: Option<u32>,
     pub(crate) filters: &'a seccomp::Programs,
@@ -76,7 +81,9 @@ fn prepare(job: &Job<'_>) -> Result<(), StepError> {
         sys::default_disposition(signal);
     }
     stage::place_standard_streams([input.as_fd(), output.as_fd(), error.as_fd()]).at("standard streams")?;
-    close_all_but(job.report.as_raw_fd()).at("close descriptors")?;
+    let rulesets = job.rulesets.iter().flatten().map(|ruleset| ruleset.descriptor());
+    let kept: Vec<_> = rulesets.chain([job.report.as_raw_fd()]).collect();
+    descriptors::close_all_but(&kept).at("close descriptors")?;
     sys::setsid().at("session")?;
     sys::umask(0o022);
     match job.level {
@@ -117,6 +124,7 @@ fn carry_out(job: &Job<'_>) -> Report {
     let setting = Setting {
         plan: job.plan,
         programs: job.programs,
+        rulesets: job.rulesets,
         environment: environment(job),
         landlock_abi: job.landlock_abi,
         visible: &visible,
@@ -169,15 +177,6 @@ fn environment(job: &Job<'_>) -> Vec<(String, String)> {
         variables.push((name.clone(), value.clone()));
     }
     variables
-}
-
-/// Closes everything but the standard streams and one more.
-fn close_all_but(kept: i32) -> std::io::Result<()> {
-    let kept = kept.unsigned_abs();
-    if kept > 3 {
-        sys::close_range(3, kept - 1)?;
-    }
-    sys::close_range(kept.saturating_add(1), u32::MAX)
 }
 
 /// Limits that are the same for every execution; set in the cell and inherited.

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -100,6 +100,11 @@ impl Ruleset {
             return Ok(());
         }
         sys::add_path_rule(self.fd.as_fd(), file.as_fd(), access)
+    }
+
+    /// Returns the ruleset's number, for who closes all others.
+    pub(crate) fn descriptor(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 
     /// Enforces the ruleset on this process, for good.

@@ -19,6 +19,9 @@ use crate::wire::{self, AtStep, FromLauncher, StepError, ToLauncher};
 
 /// The name that a launcher is started by.
 pub(crate) const NAME: &str = "portcullis-launcher";
+/// Signals that do not end it, nor its cells: who tells the whole service to end means the server, which lets what
+/// runs end first, and the launcher ends with its link. Init gives them back their meaning for commands.
+pub(crate) const IGNORED_SIGNALS: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 /// How often making a cell is tried in a row before the launcher gives up.
 const MOST_FAILURES: u32 = 5;
 /// The pause after a failure; doubled by each further one.
@@ -36,6 +39,9 @@ pub(crate) fn run() -> ! {
 fn serve() -> Result<(), StepError> {
     let _ = sys::set_name(c"portcullis-launc");
     sys::default_disposition(libc::SIGPIPE);
+    for signal in IGNORED_SIGNALS {
+        sys::ignore_signal(signal);
+    }
     sys::set_dumpable(false).at("undumpable")?;
     // The link came as standard input, the one descriptor that a plain spawn can hand on.
     let stdin = std::io::stdin();
@@ -58,6 +64,7 @@ fn serve() -> Result<(), StepError> {
     // What a dead cell has left behind comes to us, where no pid namespace ends it.
     sys::set_subreaper().at("subreaper")?;
     let mut launcher = Launcher::new(config, link);
+    making::remove_host_workspaces(&launcher.config);
     launcher.tell_what_was_found()?;
     let ended = launcher.work();
     launcher.end();
@@ -266,6 +273,7 @@ impl Launcher {
             cell.bury();
         }
         tree::end_strays(&[]);
+        making::remove_host_workspaces(&self.config);
     }
 
     /// Reaps a cell that has ended, takes what it held away, and tells the server.

@@ -34,6 +34,7 @@ mod cell;
 mod cgroup;
 mod client;
 mod config;
+mod descriptors;
 mod elf;
 mod glob;
 mod init;

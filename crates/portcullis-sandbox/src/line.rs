@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use portcullis_core::{Command, Connector, Plan, SimpleCommand, ViewPath};
 
 use crate::glob;
+use crate::landlock::Ruleset;
 use crate::programs::Programs;
 use crate::rights::View;
 use crate::stage::{self, Plumbing, StageFailure};
@@ -19,6 +21,8 @@ use crate::wire::{Refused, StepError};
 pub(crate) struct Setting<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) programs: &'a Programs,
+    /// For each command of the line, in order, its ruleset where it is ready already.
+    pub(crate) rulesets: &'a [Option<Rc<Ruleset>>],
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) landlock_abi: Option<u32>,
     pub(crate) view: View,
@@ -55,7 +59,11 @@ pub(crate) enum LineEnd {
 pub(crate) fn carry_out(setting: &Setting<'_>) -> LineEnd {
     let mut status = WaitStatus::Exited(0);
     let mut something_ran = false;
+    let mut next = 0;
     for step in &setting.plan.script.steps {
+        // Commands are numbered whether they run or not.
+        let first = next;
+        next += step.pipeline.commands.iter().filter(|command| matches!(command, Command::Simple(_))).count();
         let succeeded = status == WaitStatus::Exited(0);
         match step.connector {
             Connector::IfSucceeded if !succeeded => continue,
@@ -79,7 +87,8 @@ pub(crate) fn carry_out(setting: &Setting<'_>) -> LineEnd {
             let step = StepError { step: "cd inside a pipeline".into(), errno: libc::EINVAL };
             return if something_ran { LineEnd::Broken(step) } else { LineEnd::Refused(Refused::Step(step)) };
         }
-        match run_pipeline(setting, &commands, !something_ran) {
+        let rulesets = setting.rulesets.get(first..next).unwrap_or_default();
+        match run_pipeline(setting, &commands, rulesets, !something_ran) {
             Ok(ended) => {
                 status = ended.status;
                 if ended.told_to_stop {
@@ -126,6 +135,7 @@ struct PipelineEnd {
 fn run_pipeline(
     setting: &Setting<'_>,
     commands: &[&SimpleCommand],
+    rulesets: &[Option<Rc<Ruleset>>],
     first: bool,
 ) -> Result<PipelineEnd, StepError> {
     let at = |step: &'static str| move |error: io::Error| StepError::new(step, &error);
@@ -150,7 +160,8 @@ fn run_pipeline(
             (None, None)
         };
         let failures = failures_write.try_clone().map_err(at("pipe"))?;
-        let plumbing = Plumbing { input: input.take(), output, failures };
+        let ruleset = rulesets.get(index).and_then(Option::as_deref);
+        let plumbing = Plumbing { input: input.take(), output, failures, ruleset };
         match sys::fork() {
             Ok(Forked::Child) => stage::become_command(setting, command, argv, plumbing),
             Ok(Forked::Parent(pid)) => pids.push(pid),

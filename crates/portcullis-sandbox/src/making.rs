@@ -13,6 +13,7 @@ use portcullis_core::Level;
 use crate::cell::{self, Cell};
 use crate::cgroup;
 use crate::config::Config;
+use crate::descriptors;
 use crate::init;
 use crate::programs::Finder;
 use crate::seccomp;
@@ -157,6 +158,7 @@ pub(crate) fn make(
                 current_view: None,
                 filters: seccomp::Programs::assemble(),
                 limits_in_force: None,
+                rulesets: HashMap::new(),
             };
             become_cell(cell, host_id, go_read, result_write)
         }
@@ -181,8 +183,10 @@ pub(crate) fn make(
     }
 }
 
+/// Makes the directory that stands in for `/workspace` where there is no view: beneath one of this launcher's
+/// own, so that the end of an earlier life cannot take it away.
 fn make_host_workspace(config: &Config, number: u32, owner: Option<u32>) -> Result<PathBuf, StepError> {
-    let parent = config.state_directory.join("workspaces");
+    let parent = workspaces(config).join(std::process::id().to_string());
     DirBuilder::new().recursive(true).mode(0o711).create(&parent).at("workspace directory")?;
     let path = parent.join(format!("cell-{number}"));
     match std::fs::remove_dir_all(&path) {
@@ -194,6 +198,24 @@ fn make_host_workspace(config: &Config, number: u32, owner: Option<u32>) -> Resu
         std::os::unix::fs::chown(&path, Some(owner), Some(owner)).at("workspace directory")?;
     }
     Ok(path)
+}
+
+fn workspaces(config: &Config) -> PathBuf {
+    config.state_directory.join("workspaces")
+}
+
+/// Removes the workspaces of this launcher, and those of earlier lives, whose launchers are gone.
+pub(crate) fn remove_host_workspaces(config: &Config) {
+    let own = std::process::id().to_string();
+    for entry in std::fs::read_dir(workspaces(config)).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let living = name != *own && std::path::Path::new("/proc").join(&name).exists();
+        if !living {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    // Goes when it is empty.
+    let _ = std::fs::remove_dir(workspaces(config));
 }
 
 /// What only the parent may do: the identity that the cell's user namespace maps to, and its cgroup.
@@ -236,20 +258,9 @@ fn become_cell(mut cell: Cell, host_id: Option<u32>, go: OwnedFd, result: OwnedF
 
 /// Closes what the launcher holds for itself and for other cells.
 fn keep_only_own_descriptors(cell: &Cell, go: &OwnedFd, result: &OwnedFd) -> Result<(), StepError> {
-    let mut kept = vec![0, 1, 2, cell.link.as_raw_fd(), go.as_raw_fd(), result.as_raw_fd()];
-    if let Some(group) = &cell.group {
-        kept.extend(group.descriptors());
-    }
-    let mut kept: Vec<u32> = kept.into_iter().filter_map(|fd| u32::try_from(fd).ok()).collect();
-    kept.sort_unstable();
-    let mut next = 0;
-    for fd in kept {
-        if fd > next {
-            sys::close_range(next, fd - 1).at("close descriptors")?;
-        }
-        next = fd + 1;
-    }
-    sys::close_range(next, u32::MAX).at("close descriptors")
+    let mut kept = vec![cell.link.as_raw_fd(), go.as_raw_fd(), result.as_raw_fd()];
+    kept.extend(cell.group.iter().flat_map(cgroup::Group::descriptors));
+    descriptors::close_all_but(&kept).at("close descriptors")
 }
 
 fn prepare_from_inside(cell: &mut Cell, host_id: Option<u32>, go: &OwnedFd) -> Result<(), StepError> {

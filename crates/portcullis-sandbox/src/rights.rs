@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use portcullis_core::{Plan, SimpleCommand, ViewPath};
+use portcullis_core::{Plan, Rights, SimpleCommand, ViewPath};
 
 use crate::landlock::{self, Ruleset};
 use crate::programs::Programs;
@@ -56,8 +56,11 @@ pub(crate) fn ruleset(
         View::Own => &COMMON,
         View::Host => &COMMON_ON_THE_HOST,
     };
-    for path in common {
-        ruleset.allow(Path::new(path), landlock::READ)?;
+    for path in common.iter().map(Path::new) {
+        // Links into what is named anyway need nothing of their own.
+        if !path.is_symlink() {
+            ruleset.allow(path, landlock::READ)?;
+        }
     }
     for path in SINKS {
         ruleset.allow(Path::new(path), landlock::WRITE)?;
@@ -84,6 +87,18 @@ pub(crate) fn ruleset(
         ruleset.allow(&nearest(holder.as_ref().unwrap_or(path)), landlock::DELETE)?;
     }
     Ok(ruleset)
+}
+
+/// Whether a ruleset of these rights stays right for later executions: it names what does not come and go.
+pub(crate) fn are_stable(rights: &Rights) -> bool {
+    let reads_only = rights.write.is_empty() && rights.delete.is_empty();
+    let usr = Path::new("/usr");
+    reads_only
+        && rights
+            .read
+            .iter()
+            .map(|path| Path::new(path.as_str()))
+            .all(|path| path.starts_with(usr) || path.is_dir())
 }
 
 /// Allows reading a path of the host as far as a view would show it: what lies beneath a visible directory, and

@@ -7,7 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use portcullis_core::{Duplicate, Redirection, RedirectionTarget, SimpleCommand};
 use serde::{Deserialize, Serialize};
 
+use crate::descriptors;
 use crate::init;
+use crate::landlock::Ruleset;
 use crate::line::Setting;
 use crate::rights;
 use crate::sys;
@@ -28,13 +30,15 @@ pub(crate) enum StageFailure {
 }
 
 /// What a command gets from its pipeline.
-pub(crate) struct Plumbing {
+pub(crate) struct Plumbing<'a> {
     /// Instead of the line's standard input.
     pub(crate) input: Option<OwnedFd>,
     /// Instead of the line's standard output.
     pub(crate) output: Option<OwnedFd>,
     /// Where a failure is reported; closed by a successful exec.
     pub(crate) failures: OwnedFd,
+    /// The command's ruleset, where it is ready already.
+    pub(crate) ruleset: Option<&'a Ruleset>,
 }
 
 /// Becomes the command. Never returns: the process is the program, or ends.
@@ -46,7 +50,7 @@ pub(crate) fn become_command(
     setting: &Setting<'_>,
     command: &SimpleCommand,
     argv: &[CString],
-    plumbing: Plumbing,
+    plumbing: Plumbing<'_>,
 ) -> ! {
     let failures = match connect(&plumbing) {
         Ok(failures) => failures,
@@ -56,7 +60,7 @@ pub(crate) fn become_command(
         complain(&format!("cannot open `{redirection}`: {error}"));
         sys::exit_now(STATUS_REDIRECTION);
     }
-    let failure = match confine(setting, command) {
+    let failure = match confine(setting, command, plumbing.ruleset, &failures) {
         Err(step) => StageFailure::Step(step),
         Ok(path) => {
             let error = sys::execve(path, argv, &environment(setting, command));
@@ -70,22 +74,15 @@ pub(crate) fn become_command(
     sys::exit_now(STATUS_NOT_EXECUTED)
 }
 
-/// Puts the pipeline's ends in place and closes everything else. Returns where failures go.
-fn connect(plumbing: &Plumbing) -> io::Result<OwnedFd> {
+/// Puts the pipeline's ends in place. Returns where failures go.
+fn connect(plumbing: &Plumbing<'_>) -> io::Result<OwnedFd> {
     if let Some(input) = &plumbing.input {
         sys::duplicate_onto(input.as_raw_fd(), 0)?;
     }
     if let Some(output) = &plumbing.output {
         sys::duplicate_onto(output.as_raw_fd(), 1)?;
     }
-    // INVARIANT (three descriptors): all others are close-on-exec as well; this is the second lock.
-    let failures = sys::duplicate_above(plumbing.failures.as_fd(), 3)?;
-    let kept = failures.as_raw_fd().unsigned_abs();
-    if kept > 3 {
-        sys::close_range(3, kept - 1)?;
-    }
-    sys::close_range(kept + 1, u32::MAX)?;
-    Ok(failures)
+    sys::duplicate_above(plumbing.failures.as_fd(), 3)
 }
 
 /// Carries redirections out from left to right.
@@ -149,19 +146,33 @@ pub(crate) fn walk(path: &str) -> io::Result<(OwnedFd, CString)> {
 }
 
 /// Takes on everything that holds the command to its rights, and returns the path of its program.
-fn confine<'a>(setting: &Setting<'a>, command: &SimpleCommand) -> Result<&'a CStr, StepError> {
+fn confine<'a>(
+    setting: &Setting<'a>,
+    command: &SimpleCommand,
+    ready: Option<&Ruleset>,
+    failures: &OwnedFd,
+) -> Result<&'a CStr, StepError> {
     let program = setting
         .programs
         .get(&command.program)
         .ok_or_else(|| StepError { step: format!("find {}", command.program), errno: libc::ENOENT })?;
-    // Rust ignores SIGPIPE in its own programs; a command gets it back. See signal(7).
-    sys::default_disposition(libc::SIGPIPE);
-    sys::unblock_all_signals().at("signal mask")?;
-    if let Some(abi) = setting.landlock_abi {
-        let ruleset =
-            rights::ruleset(abi, setting.view, setting.plan, setting.programs, command, setting.visible);
-        ruleset.at("landlock ruleset")?.enforce().at("landlock")?;
+    // Rust ignores SIGPIPE in its own programs, and the launcher what ends a service; a command gets them back.
+    // See signal(7).
+    for signal in [libc::SIGPIPE, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
+        sys::default_disposition(signal);
     }
+    sys::unblock_all_signals().at("signal mask")?;
+    match (ready, setting.landlock_abi) {
+        (Some(ruleset), _) => ruleset.enforce().at("landlock")?,
+        (None, Some(abi)) => {
+            let ruleset =
+                rights::ruleset(abi, setting.view, setting.plan, setting.programs, command, setting.visible);
+            ruleset.at("landlock ruleset")?.enforce().at("landlock")?;
+        }
+        (None, None) => {}
+    }
+    // INVARIANT (three descriptors): all others are close-on-exec as well; this is the second lock.
+    descriptors::close_all_but(&[failures.as_raw_fd()]).at("close descriptors")?;
     let reads_only = command.rights.write.is_empty() && command.rights.delete.is_empty();
     let filter = if reads_only { setting.filters.reader } else { setting.filters.writer };
     if !filter.is_empty() {

@@ -209,6 +209,12 @@ pub(crate) fn default_disposition(signal: i32) {
     unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 
+/// Has a signal ignored. A fork and an exec inherit that. See signal(2).
+pub(crate) fn ignore_signal(signal: i32) {
+    // SAFETY: SIG_IGN is a valid handler; an invalid or unchangeable signal number is only refused.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
 /// Takes one pending signal of these, waiting for it up to `timeout` (for ever without). Returns its number
 /// and the sender's pid as this pid namespace sees it: 0 for a sender outside. See sigtimedwait(2).
 pub(crate) fn take_signal(signals: &[i32], timeout: Option<Duration>) -> io::Result<Option<(i32, Pid)>> {

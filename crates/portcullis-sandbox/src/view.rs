@@ -188,6 +188,14 @@ impl<'a> PrivateParts<'a> {
         shown.map(|path| Path::new(path.as_str()))
     }
 
+    /// Whether there are none: the view stays as every execution of these programs sees it.
+    pub(crate) fn are_none(&self) -> bool {
+        self.proc == Proc::OfTheCell
+            && !self.has_workspace()
+            && !self.plan.writes()
+            && self.hidden().next().is_none()
+    }
+
     /// Adds the parts. The caller is pid 1 of the execution's pid namespace.
     pub(crate) fn add(&self) -> Result<(), StepError> {
         let plan = self.plan;

@@ -42,7 +42,7 @@ fn run(words: &[&str]) {
         }
         ["polite"] => polite(),
         ["allocate", mebibytes] => allocate(mebibytes.parse().unwrap_or(1)),
-        ["bomb"] => bomb(),
+        ["bomb", ..] => bomb(),
         ["threads"] => threads(),
         ["flood", bytes] => flood(bytes.parse().unwrap_or(1)),
         ["hide", seconds] => hide(seconds),
