@@ -93,6 +93,16 @@ impl Policy for AllButRm {
     }
 }
 
+/// What the [`Actor`] pretends to hold.
+pub(crate) fn confinement() -> Confinement {
+    Confinement {
+        level: Level::Full,
+        landlock_abi: Some(7),
+        cgroup: Some(CgroupVersion::V2),
+        weaker: Vec::new(),
+    }
+}
+
 /// Acts out a few lines: `echo TEXT`, `cat` (its input), `complain TEXT` (on standard error), `exit N`, `kill N`,
 /// `bytes` (some that are no text), `flood N` (bytes), `sleep` (until stopped, or for its time limit), `gated` (a
 /// line, and after each opening of the gate another, of three).
@@ -100,11 +110,18 @@ pub(crate) struct Actor {
     pub(crate) gate: Semaphore,
     pub(crate) launches: AtomicUsize,
     pub(crate) capacity: usize,
+    /// Pretends that nothing can be launched any more.
+    pub(crate) dead: AtomicBool,
 }
 
 impl Actor {
     pub(crate) fn new(capacity: usize) -> Arc<Self> {
-        Arc::new(Self { gate: Semaphore::new(0), launches: AtomicUsize::new(0), capacity })
+        Arc::new(Self {
+            gate: Semaphore::new(0),
+            launches: AtomicUsize::new(0),
+            capacity,
+            dead: AtomicBool::new(false),
+        })
     }
 }
 
@@ -117,13 +134,7 @@ impl Launcher for Actor {
     ) -> Result<Outcome, LaunchError> {
         use OutputStream::{Stderr, Stdout};
         let plan = permit.into_plan();
-        let confinement = Confinement {
-            level: Level::Full,
-            landlock_abi: Some(7),
-            cgroup: Some(CgroupVersion::V2),
-            weaker: Vec::new(),
-        };
-        if observer.starting(&confinement).await == Flow::Stop {
+        if observer.starting(&confinement()).await == Flow::Stop {
             return Err(LaunchError::Forbidden);
         }
         self.launches.fetch_add(1, Ordering::SeqCst);
@@ -191,6 +202,10 @@ impl Launcher for Actor {
     fn capacity(&self) -> usize {
         self.capacity
     }
+
+    fn problem(&self) -> Option<String> {
+        self.dead.load(Ordering::SeqCst).then(|| "the launcher has ended".into())
+    }
 }
 
 /// Records like a [`MemoryStore`] while it is well.
@@ -198,6 +213,10 @@ impl Launcher for Actor {
 pub(crate) struct Brittle {
     inner: MemoryStore,
     pub(crate) broken: AtomicBool,
+    /// A trial is not answered.
+    pub(crate) silent: AtomicBool,
+    /// How many trials there were.
+    pub(crate) probes: AtomicUsize,
 }
 
 impl Brittle {
@@ -266,5 +285,13 @@ impl ExecutionStore for Brittle {
 
     async fn expire(&self, ended_before: OffsetDateTime) -> Result<u64, StoreError> {
         self.well("expire")?.expire(ended_before).await
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.probes.fetch_add(1, Ordering::SeqCst);
+        if self.silent.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        self.well("write a page as a trial")?.probe().await
     }
 }

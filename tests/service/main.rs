@@ -9,6 +9,7 @@
 
 mod answers;
 mod doubles;
+mod process;
 mod served;
 
 mod bad_input;
@@ -16,7 +17,9 @@ mod browsers;
 mod callers;
 mod connections;
 mod events;
+mod health;
 mod ids;
+mod life;
 mod lists;
 mod mission;
 mod output;

@@ -13,6 +13,7 @@ use portcullis_api::ExecutionView;
 use portcullis_core::{ExecutionStore, Launcher};
 use portcullis_engine::{Engine, Parts};
 use portcullis_notify::Silent;
+use portcullis_server::health::Health;
 use portcullis_server::http::{Hosts, HttpConfig, Service, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -64,7 +65,9 @@ impl Served {
             notifier: Arc::new(Silent),
         };
         let engine = Engine::start(parts, wanted.engine).await.unwrap();
-        let service = Service::new(engine.clone(), Arc::new(Tokens), wanted.http);
+        let confinement = crate::doubles::confinement();
+        let health = Health::new(engine.clone(), actor.clone(), store.clone(), confinement);
+        let service = Service::new(engine.clone(), Arc::new(Tokens), health, wanted.http);
         let (close, closing) = watch::channel(false);
         let serving = tokio::spawn(serve(listener, service, closing));
         let client = Client { address, token: "alice".into() };

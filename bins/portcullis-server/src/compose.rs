@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use portcullis_api::URL_FILE;
-use portcullis_core::{Authenticator, ExecutionStore, Launcher, Notifier};
+use portcullis_core::{Authenticator, Confinement, ExecutionStore, Launcher, Notifier};
 use portcullis_engine::{Engine, Parts};
 use portcullis_identity::{AuthServiceAuthenticator, LocalTokenAuthenticator};
 use portcullis_notify::{Silent, SocketServiceNotifier};
@@ -16,7 +16,9 @@ use portcullis_policy::RulebookPolicy;
 use portcullis_store::{MemoryStore, SqliteStore};
 
 use crate::config::{Config, StoreKind};
+use crate::health::Health;
 use crate::http::Service;
+use crate::retention;
 
 /// Name of the database in the data directory.
 const DATABASE_FILE: &str = "portcullis.db";
@@ -57,6 +59,8 @@ pub struct Composed {
     pub engine: Arc<Engine>,
     /// What answers requests.
     pub service: Arc<Service>,
+    /// What says how it is.
+    pub health: Arc<Health>,
 }
 
 /// Makes the data directory, readable by its owner alone, when there is none.
@@ -69,11 +73,16 @@ pub fn make_data_dir(path: &Path) -> Result<(), ComposeError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)
 }
 
-/// Puts the service together around a launcher, and takes up what an earlier life of it left open.
+/// Puts the service together around a launcher, whose confinement is given, and takes up what an earlier life of
+/// it left open.
 ///
 /// # Errors
 /// See [`ComposeError`].
-pub async fn compose(config: &Config, launcher: Arc<dyn Launcher>) -> Result<Composed, ComposeError> {
+pub async fn compose(
+    config: &Config,
+    launcher: Arc<dyn Launcher>,
+    confinement: &Confinement,
+) -> Result<Composed, ComposeError> {
     let store: Arc<dyn ExecutionStore> = match config.store {
         StoreKind::Memory => Arc::new(MemoryStore::new()),
         StoreKind::Sqlite => {
@@ -101,11 +110,15 @@ pub async fn compose(config: &Config, launcher: Arc<dyn Launcher>) -> Result<Com
         None => Arc::new(Silent),
     };
     let policy = Arc::new(RulebookPolicy::new(config.rulebook.clone(), config.limits.clone()));
-    let parts = Parts { policy, launcher, store, notifier };
+    let parts = Parts { policy, launcher: launcher.clone(), store: store.clone(), notifier };
     let engine = Engine::start(parts, config.engine.clone()).await.map_err(Into::into);
     let engine = engine.map_err(ComposeError::room("take up what the last run left open"))?;
-    let service = Service::new(engine.clone(), authenticator, config.http.clone());
-    Ok(Composed { engine, service })
+    if let Some(time) = config.retention {
+        tokio::spawn(retention::keep_for(time, store.clone()));
+    }
+    let health = Health::new(engine.clone(), launcher, store, confinement.clone());
+    let service = Service::new(engine.clone(), authenticator, health.clone(), config.http.clone());
+    Ok(Composed { engine, service, health })
 }
 
 /// Writes where the service is to be found, for clients on this machine; returns what was written.

@@ -6,7 +6,8 @@
 //!
 //! # Terms
 //! A *route* is a method and a path, and leads to an *endpoint*. A *failure* is why a request did not get what it
-//! asked for; one `match` turns it into a problem (RFC 9457). A *setting* has a value and an *origin*.
+//! asked for; one `match` turns it into a problem (RFC 9457). A *setting* has a value and an *origin*. A *supervisor*
+//! is who started the service and watches over it: systemd, if anybody.
 //!
 //! # What this crate leaves to others
 //! It judges no command line, runs nothing and keeps nothing.
@@ -14,7 +15,10 @@
 
 pub mod compose;
 pub mod config;
+pub mod health;
 pub mod http;
 pub mod life;
 pub mod logging;
 pub mod report;
+pub mod retention;
+pub mod supervisor;

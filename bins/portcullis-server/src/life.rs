@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::compose::Composed;
 use crate::http::serve;
+use crate::supervisor::Supervisor;
 
 /// How long connections have to end when all executions have.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
@@ -42,25 +43,51 @@ impl Signals {
     }
 }
 
+/// Why the service ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// A signal told it to.
+    Told,
+    /// A part that it cannot go on without has ended: it must be started again.
+    Broken,
+}
+
 /// Serves until a signal tells to end; then refuses new work, gives what waits and runs `drain_time`, and ends
 /// the rest. A second signal ends the rest at once. Until all executions have ended their records can be
 /// read and watched.
+///
+/// When `launcher_ended` resolves, everything that ran is gone with the launcher: that is recorded, what waits is
+/// ended without having started, and the service ends.
 pub async fn serve_until_told(
     composed: Composed,
     listener: TcpListener,
     drain_time: Duration,
     signals: &mut Signals,
-) {
+    launcher_ended: impl Future<Output = ()>,
+    supervisor: Supervisor,
+) -> End {
     let (close, closing) = watch::channel(false);
     let mut serving = tokio::spawn(serve(listener, composed.service, closing));
-    let told = tokio::select! {
-        told = signals.next() => told,
+    let supervisor = Arc::new(supervisor);
+    let watching = tokio::spawn({
+        let (supervisor, health) = (Arc::clone(&supervisor), composed.health);
+        async move { supervisor.keep_alive(&health).await }
+    });
+    let (end, drain_time) = tokio::select! {
+        told = signals.next() => {
+            tracing::info!(signal = told, drain_seconds = drain_time.as_secs_f64(), "told to end");
+            (End::Told, drain_time)
+        }
+        () = launcher_ended => {
+            tracing::error!("the launcher has ended: what ran is lost, and the service ends to be started again");
+            (End::Broken, Duration::ZERO)
+        }
         ended = &mut serving => {
             tracing::error!(panicked = ended.is_err(), "the listener ended by itself");
-            "the listener's end"
+            (End::Broken, drain_time)
         }
     };
-    tracing::info!(signal = told, drain_seconds = drain_time.as_secs_f64(), "told to end");
+    supervisor.stopping();
     let engine = composed.engine;
     let drain = tokio::spawn({
         let engine = Arc::clone(&engine);
@@ -78,4 +105,6 @@ pub async fn serve_until_told(
         tracing::info!("some connections had to be closed");
         serving.abort();
     }
+    watching.abort();
+    end
 }

@@ -1,7 +1,9 @@
 //! The Portcullis command execution service.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::error::Error;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,7 +13,8 @@ use clap::{Parser, Subcommand};
 use portcullis_sandbox::{LauncherProcess, Sandbox, enter_if_launcher, start_launcher};
 use portcullis_server::compose::{ComposeError, compose, make_data_dir, write_url};
 use portcullis_server::config::{Config, Effective, Flags, Sources};
-use portcullis_server::life::{Signals, serve_until_told};
+use portcullis_server::life::{End, Signals, serve_until_told};
+use portcullis_server::supervisor::Supervisor;
 use portcullis_server::{logging, report};
 use tokio::net::TcpListener;
 
@@ -23,7 +26,8 @@ Needs no configuration. Settings come from a file, the environment and flags, ea
 `portcullis-server config explain` lists them. SIGTERM or SIGINT ends the service after what runs has ended, a
 second one at once.
 
-Exits with 0 after a signal, 1 when it could not start, 78 when the configuration is wrong.";
+Exits with 0 after a signal, 1 when it could not start or a part of it has died, 78 when the configuration is
+wrong.";
 
 /// Runs permitted command lines under kernel confinement, and answers over HTTP.
 #[derive(Debug, Parser)]
@@ -65,9 +69,11 @@ fn main() -> ExitCode {
         print!("{}", report::explanations());
         return ExitCode::SUCCESS;
     }
+    let environment: BTreeMap<_, _> = std::env::vars_os().collect();
+    let supervisor = Supervisor::find(&environment);
     let sources = Sources {
         flags: Flags { config, listen, data_dir },
-        environment: std::env::vars_os().collect(),
+        environment,
         root: std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0),
     };
     let effective = match Config::load(sources) {
@@ -82,8 +88,9 @@ fn main() -> ExitCode {
             print!("{}", report::settings(&effective));
             ExitCode::SUCCESS
         }
-        None => match run(effective) {
-            Ok(()) => ExitCode::SUCCESS,
+        None => match run(effective, supervisor) {
+            Ok(End::Told) => ExitCode::SUCCESS,
+            Ok(End::Broken) => ExitCode::FAILURE,
             Err(error) => {
                 tracing::error!(reason = report::chain(&*error), "could not start");
                 ExitCode::FAILURE
@@ -93,26 +100,37 @@ fn main() -> ExitCode {
 }
 
 /// Starts the launcher while there is one thread, and then everything else.
-fn run(effective: Effective) -> Result<(), Box<dyn Error + Send + Sync>> {
+fn run(
+    effective: Effective,
+    supervisor: io::Result<Supervisor>,
+) -> Result<End, Box<dyn Error + Send + Sync>> {
     let config = effective.config;
     logging::start(&config.log_filter, config.log_format);
+    let supervisor = supervisor.map_err(|error| ComposeError::room("use `NOTIFY_SOCKET`")(error.into()))?;
     make_data_dir(&config.data_dir)?;
     let launcher = start_launcher(&config.sandbox)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(live(config, launcher))
+    runtime.block_on(live(config, launcher, supervisor))
 }
 
-async fn live(config: Config, launcher: LauncherProcess) -> Result<(), Box<dyn Error + Send + Sync>> {
+async fn live(
+    config: Config,
+    launcher: LauncherProcess,
+    supervisor: Supervisor,
+) -> Result<End, Box<dyn Error + Send + Sync>> {
     let mut signals = Signals::listen()?;
     // Who connects from now on waits until everything else is there.
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|error| ComposeError::room("listen")(format!("`{}`: {error}", config.listen).into()))?;
     let sandbox = Arc::new(Sandbox::connect(launcher).await?);
-    let composed = compose(&config, sandbox.clone()).await?;
+    let composed = compose(&config, sandbox.clone(), sandbox.confinement()).await?;
     let url = write_url(&config.data_dir, listener.local_addr()?)?;
     report::started(&config, &url, sandbox.confinement());
-    serve_until_told(composed, listener, config.drain_time, &mut signals).await;
+    supervisor.ready(&format!("confinement {}, at {url}", sandbox.confinement().level.as_str()));
+    let end =
+        serve_until_told(composed, listener, config.drain_time, &mut signals, sandbox.ended(), supervisor)
+            .await;
     tracing::info!("ended");
-    Ok(())
+    Ok(end)
 }

@@ -95,6 +95,11 @@ pub trait Launcher: Send + Sync {
 
     /// Returns how many executions may run at once.
     fn capacity(&self) -> usize;
+
+    /// Says why nothing can be launched any more, if that is so.
+    fn problem(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Watches one execution for who launched it.
@@ -233,6 +238,15 @@ pub trait ExecutionStore: Send + Sync {
     /// Removes executions that ended before a time, with their output; returns how many. Refusals recorded
     /// before it go too, uncounted, so that they cannot fill the medium for ever.
     async fn expire(&self, ended_before: OffsetDateTime) -> Result<u64, StoreError>;
+
+    /// Tries whether the store can be relied on, at this moment. One that loses nothing but with the process has
+    /// nothing to try.
+    ///
+    /// # Errors
+    /// What a write would meet.
+    async fn probe(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// What became of an acceptance.

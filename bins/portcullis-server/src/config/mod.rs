@@ -51,6 +51,8 @@ pub struct Config {
     pub socket_service: Option<SocketConfig>,
     /// What the HTTP side holds its peers to.
     pub http: HttpConfig,
+    /// How long records are kept after their end; without it, for ever.
+    pub retention: Option<Duration>,
     /// How long queued and running executions may go on when the service is to end.
     pub drain_time: Duration,
     /// Which events are logged: directives of `tracing-subscriber`.

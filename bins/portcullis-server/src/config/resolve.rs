@@ -105,6 +105,7 @@ impl Reader {
         let sandbox = self.sandbox();
         let queue_limit = self.get("queue_limit", whole(1..=1_000_000));
         let queue_limit_per_principal = self.get("queue_limit_per_user", whole(1..=1_000_000));
+        let retention_days = self.get("retention_days", whole(0..=36_500_u64));
         let drain_time = self.get("drain_seconds", seconds(0.0..=86_400.0));
         let log_filter = self.get("log", log_filter);
         let log_format = self.get("log_format", log_format);
@@ -130,6 +131,7 @@ impl Reader {
             token_file,
             socket_service: socket_service?,
             http: http?,
+            retention: Some(retention_days?).filter(|&days| days > 0).map(days),
             drain_time: drain_time?,
             log_filter: log_filter?,
             log_format: log_format?,
@@ -269,6 +271,10 @@ impl Reader {
     }
 }
 
+fn days(days: u64) -> Duration {
+    Duration::from_secs(days.saturating_mul(86_400))
+}
+
 #[cfg(test)]
 mod tests {
     use portcullis_core::Level;
@@ -301,6 +307,15 @@ mod tests {
         assert_eq!((limits.wall_time, limits.cpu_time), (Duration::from_secs(300), Duration::from_secs(300)));
         let set = [("MAX_EXECUTION_TIME", "300"), ("PORTCULLIS_CPU_TIME_LIMIT_SECONDS", "10")];
         assert_eq!(load(&set).unwrap().limits.cpu_time, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn records_are_kept_for_thirty_days_for_some_others_or_for_ever() {
+        let retention = |environment: &[(&str, &str)]| load(environment).unwrap().retention;
+        assert_eq!(retention(&[]), Some(days(30)));
+        assert_eq!(retention(&[("PORTCULLIS_RETENTION_DAYS", "1")]), Some(Duration::from_secs(86_400)));
+        assert_eq!(retention(&[("PORTCULLIS_RETENTION_DAYS", "0")]), None);
+        assert!(load(&[("PORTCULLIS_RETENTION_DAYS", "1.5")]).is_err());
     }
 
     #[test]

@@ -93,6 +93,8 @@ settings! {
         "executions that may wait"
     "queue_limit_per_user" "PORTCULLIS_QUEUE_LIMIT_PER_USER" "100"
         "executions of one user that may wait"
+    "retention_days" "PORTCULLIS_RETENTION_DAYS" "30"
+        "how long records are kept after their end; `0` keeps them for ever"
     "drain_seconds" "PORTCULLIS_DRAIN_SECONDS" "20"
         "time for waiting and running executions to end when the service is told to end"
     "body_limit_bytes" "PORTCULLIS_BODY_LIMIT_BYTES" "262144"

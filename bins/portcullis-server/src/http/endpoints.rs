@@ -49,9 +49,18 @@ pub(crate) struct Call<'a> {
 }
 
 /// Answers anybody.
-pub(crate) fn open(endpoint: Open, values: &[&str]) -> Result<Response<Body>, Failure> {
+pub(crate) async fn open(
+    service: &Service,
+    endpoint: Open,
+    values: &[&str],
+) -> Result<Response<Body>, Failure> {
     match endpoint {
-        Open::Health => Ok(json(StatusCode::OK, &serde_json::json!({"status": "ok"}))),
+        Open::Alive => Ok(json(StatusCode::OK, &serde_json::json!({"status": "ok"}))),
+        Open::Ready => {
+            let readiness = service.health.readiness().await;
+            let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            Ok(json(status, &readiness))
+        }
         Open::Problem => {
             let code = ProblemCode::parse(&values.join("/")).ok_or(Failure::NoRoute)?;
             let text = format!("{} ({})\n\n{}\n", code.title(), code.status(), code.explanation());

@@ -36,6 +36,8 @@ use body::RequestBody;
 use failure::Failure;
 use routes::{Endpoint, Found};
 
+use crate::health::Health;
+
 /// What the HTTP side holds its peers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpConfig {
@@ -85,6 +87,7 @@ impl HttpConfig {
 pub struct Service {
     engine: Arc<Engine>,
     authenticator: Arc<dyn Authenticator>,
+    health: Arc<Health>,
     config: HttpConfig,
     /// Bounds the memory that records with much output take.
     large_views: Arc<Semaphore>,
@@ -117,9 +120,14 @@ impl Exchange {
 impl Service {
     /// Answers for this engine, to whom this authenticator lets in.
     #[must_use]
-    pub fn new(engine: Arc<Engine>, authenticator: Arc<dyn Authenticator>, config: HttpConfig) -> Arc<Self> {
+    pub fn new(
+        engine: Arc<Engine>,
+        authenticator: Arc<dyn Authenticator>,
+        health: Arc<Health>,
+        config: HttpConfig,
+    ) -> Arc<Self> {
         let large_views = Arc::new(Semaphore::new(endpoints::LARGE_VIEWS));
-        Arc::new(Self { engine, authenticator, config, large_views })
+        Arc::new(Self { engine, authenticator, health, config, large_views })
     }
 
     /// Answers one request. It is a task of its own: who hangs up does not leave half of it done, and a
@@ -166,7 +174,7 @@ impl Service {
         };
         let _ = exchange.route.set(route.path);
         match route.endpoint {
-            Endpoint::Open(endpoint) => endpoints::open(endpoint, &values),
+            Endpoint::Open(endpoint) => endpoints::open(self, endpoint, &values).await,
             Endpoint::Private(endpoint) => {
                 let principal = self.authenticate(&head.headers).await?;
                 let _ = exchange.user.set(principal.id.clone());

@@ -23,7 +23,10 @@ pub(crate) enum Endpoint {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Open {
-    Health,
+    /// That requests are answered.
+    Alive,
+    /// Whether new work is taken.
+    Ready,
     Problem,
 }
 
@@ -49,7 +52,9 @@ const fn private(method: Method, path: &'static str, endpoint: Private) -> Route
 
 /// Every route there is. `HEAD` follows from `GET`; `OPTIONS` is answered everywhere.
 pub(crate) const ROUTES: &[Route] = &[
-    open(Method::GET, "/health", Open::Health),
+    open(Method::GET, "/health", Open::Alive),
+    open(Method::GET, "/livez", Open::Alive),
+    open(Method::GET, "/readyz", Open::Ready),
     open(Method::GET, "/problems/:family/:detail", Open::Problem),
     private(Method::POST, "/api/commands", Private::Submit),
     private(Method::GET, "/api/commands", Private::List),
@@ -171,8 +176,9 @@ mod tests {
 
     #[test]
     fn paths_lead_to_their_endpoints() {
-        check(Method::GET, "/health", "Open(Health)");
-        check(Method::HEAD, "/health", "Open(Health)");
+        check(Method::GET, "/health", "Open(Alive)");
+        check(Method::GET, "/readyz", "Open(Ready)");
+        check(Method::HEAD, "/health", "Open(Alive)");
         check(Method::POST, "/api/commands", "Private(Submit)");
         check(Method::GET, "/api/commands/test-123", "Private(Read) test-123");
         check(Method::GET, "/api/commands/a%2Fb", "Private(Read) a%2Fb");

@@ -210,4 +210,8 @@ impl ExecutionStore for SqliteStore {
             }
         }
     }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        SqliteStore::probe(self).await
+    }
 }
