@@ -137,3 +137,38 @@ fn every_command_of_a_permit_was_named_on_the_line() {
         }
     }
 }
+
+#[test]
+fn the_longest_lines_of_any_shape_are_judged_on_a_small_stack() {
+    // A thread of an async runtime has 2 MiB.
+    let work = || {
+        for (head, part, tail) in [
+            ("", "env ", "ls"),
+            ("", "timeout 1 ", "ls"),
+            ("", "xargs ", "ls"),
+            ("find . ", "\\( ", ""),
+            ("find . ", "-execdir find . ", "\\;"),
+            ("find . -exec ls ", "{} ", "\\;"),
+            ("test ", "\\( ", "x"),
+            ("awk '", "(", "' x"),
+            ("awk '{print ", "a[", "1}' x"),
+            ("awk '", "!", "' x"),
+            ("sed '", "{", "' x"),
+            ("jq '", "[", "' x"),
+            ("rm ", "a ", ""),
+            ("rm ", ".*/", ""),
+            ("cat ", "/etc/x ", ""),
+            ("ls ", ">a ", ""),
+            ("git ", "-C a ", "status"),
+            ("sh -c ", "'sh -c '", ""),
+            ("cd a", " && cd a", ""),
+        ] {
+            let line = format!("{head}{}{tail}", part.repeat(40_000 / part.len()));
+            for (_, policy) in POLICIES.iter() {
+                let _ = judge(policy, &line);
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(work).unwrap();
+    thread.join().unwrap();
+}

@@ -265,12 +265,12 @@ impl<'a> Reader<'a> {
         let (script, assignments, directory) = (None, Vec::new(), None);
         let inner = Inner { words, appended, placeholder, argument: first, script, assignments, directory };
         let harmless = |effect: &Effect| matches!(effect.kind, EffectKind::Read | EffectKind::Examine);
-        let does = effects_of(&inner).map(|effects| effects.list).unwrap_or_default();
-        if let Some(effect) =
-            does.iter().find(|effect| !harmless(effect)).filter(|_| predicate.ends_with("dir"))
-        {
-            let why = "it happens in directories that are not on the line";
-            self.effects.unbounded(effect.kind, why, Some(first), &format!("`{predicate}`"));
+        if predicate.ends_with("dir") {
+            let does = effects_of(&inner).map(|effects| effects.list).unwrap_or_default();
+            if let Some(effect) = does.iter().find(|effect| !harmless(effect)) {
+                let why = "it happens in directories that are not on the line";
+                self.effects.unbounded(effect.kind, why, Some(first), &format!("`{predicate}`"));
+            }
         }
         self.effects.inner.push(inner);
         Ok(())

@@ -2,7 +2,7 @@
 
 use portcullis_core::Word;
 
-use super::options::{Operand, Reading};
+use super::options::{Count, Operand, Reading};
 use super::table::{Operands, Role, Table, Takes};
 use super::words::{implied, split_at_colons, with_any_suffix};
 use super::{Effect, EffectKind, Effects, Reach, Subject, Unknown};
@@ -62,8 +62,12 @@ pub(super) fn apply(table: &'static Table, reading: &Reading, effects: &mut Effe
             None => Ok(()),
         };
     };
-    for (index, operand) in reading.operands.iter().enumerate() {
-        let roles = possible_roles(grammar, &reading.operands, index);
+    let mut before = Stretch::default();
+    let mut behind = reading.operands.iter().fold(Stretch::default(), Stretch::with);
+    for operand in &reading.operands {
+        behind = behind.without(operand);
+        let roles = possible_roles(grammar, before, operand, behind);
+        before = before.with(operand);
         if roles.is_empty() {
             return Err(extra(operand));
         }
@@ -113,18 +117,42 @@ fn extra(operand: &Operand) -> Unknown {
     }
 }
 
+/// Some operands in a row: how many, how many of them are one word, and how many words they are at least.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stretch {
+    operands: usize,
+    single: usize,
+    least: usize,
+}
+
+impl Stretch {
+    fn with(self, operand: &Operand) -> Self {
+        let single = usize::from(operand.count == Count::One);
+        Self {
+            operands: self.operands + 1,
+            single: self.single + single,
+            least: self.least + operand.count.least(),
+        }
+    }
+
+    fn without(self, operand: &Operand) -> Self {
+        let single = usize::from(operand.count == Count::One);
+        Self {
+            operands: self.operands - 1,
+            single: self.single - single,
+            least: self.least - operand.count.least(),
+        }
+    }
+}
+
 /// Returns every role that an operand can have, however many words the patterns before, in and behind it become.
-fn possible_roles(grammar: &Operands, operands: &[Operand], index: usize) -> Vec<Role> {
-    use super::options::Count::One;
-    let (before, rest) = operands.split_at(index);
-    let Some((operand, behind)) = rest.split_first() else { return Vec::new() };
-    let least = |operands: &[Operand]| operands.iter().map(|operand| operand.count.least()).sum::<usize>();
-    let most = |operands: &[Operand]| match operands.iter().all(|operand| operand.count == One) {
-        true if operand.count == One => operands.len(),
+fn possible_roles(grammar: &Operands, before: Stretch, operand: &Operand, behind: Stretch) -> Vec<Role> {
+    let most = |stretch: Stretch| match stretch.single == stretch.operands {
+        true if operand.count == Count::One => stretch.operands,
         _ => usize::MAX,
     };
     // The place counted from the first and from the last operand.
-    let (first, last) = (least(before)..=most(before), least(behind)..=most(behind));
+    let (first, last) = (before.least..=most(before), behind.least..=most(behind));
     let mut roles = Vec::new();
     for (place, role) in grammar.before.iter().enumerate() {
         if first.contains(&place) && !roles.contains(role) {
@@ -223,10 +251,11 @@ impl Effects {
         self.effect(kind, Subject::Unbounded(why.to_owned()), argument, via);
     }
 
-    /// Adds an effect, once.
+    /// Adds an effect, unless it has just been added. Only the last ones are looked at, so that long lines take no longer
+    /// for each of their words; one that is there twice does no harm.
     pub(super) fn effect(&mut self, kind: EffectKind, subject: Subject, argument: Option<usize>, via: &str) {
         let effect = Effect { kind, subject, argument, via: via.to_owned() };
-        if !self.list.contains(&effect) {
+        if !self.list.iter().rev().take(8).any(|earlier| *earlier == effect) {
             self.list.push(effect);
         }
     }

@@ -5,7 +5,7 @@ use portcullis_core::Word;
 use super::options::{self, Count, Operand, Reading};
 use super::roles::apply_options;
 use super::table;
-use super::unseen::{self, is_unseen, seen_text};
+use super::unseen::{is_unseen, seen_text};
 use super::words::implied;
 use super::{EffectKind, Effects, Inner, Placeholder, Unknown};
 
@@ -97,11 +97,6 @@ fn env(reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
     for inner in effects.inner.iter_mut().skip(before) {
         inner.directory.clone_from(&directory);
         inner.assignments.clone_from(&assignments);
-        // Variables that keep the inner command harmless must survive `-i` and `-u`.
-        if let Ok(own) = unseen::effects_of(inner) {
-            let settings = own.environment.into_iter().map(|(name, value)| format!("{name}={value}"));
-            effects.insertions.extend(settings.map(|setting| (inner.argument, setting)));
-        }
     }
     Ok(())
 }
