@@ -140,11 +140,8 @@ fn tokens(program: &str) -> Result<Vec<Token>, String> {
                 length = pattern_end(rest)?;
                 tokens.push(Token::Pattern);
             }
-            c if c.is_ascii_digit()
-                || (c == '.' && rest.get(1..2).is_some_and(|c| c.as_bytes().is_ascii())) =>
-            {
-                length =
-                    rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '.').unwrap_or(rest.len()).max(1);
+            '.' | '0'..='9' => {
+                length = number(rest)?;
                 tokens.push(Token::Number);
             }
             c if c.is_ascii_alphabetic() || c == '_' => {
@@ -174,6 +171,21 @@ fn sign(rest: &str, tokens: &mut Vec<Token>) -> Result<usize, String> {
     };
     tokens.push(Token::Sign(sign));
     Ok(sign.len())
+}
+
+/// Returns the length of a number. Where one runs into a name (`1system("id")`), programs differ about where it ends.
+fn number(rest: &str) -> Result<usize, String> {
+    let length = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '.').unwrap_or(rest.len());
+    let text = rest.get(..length).unwrap_or_default();
+    let digits = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let exponent =
+        digits.strip_prefix(['e', 'E']).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
+    let hexadecimal = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let hexadecimal = hexadecimal.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    if digits.is_empty() || exponent || hexadecimal {
+        return Ok(length);
+    }
+    Err(format!("the number in `{text}` runs into a name"))
 }
 
 /// Whether a `/` behind this token divides; otherwise it opens a pattern.
@@ -262,6 +274,7 @@ mod tests {
             "function f(a) { return a / 2 } { print f($1) }",
             "{ print substr($0, 1, 10) ; a = b > c }",
             "NF{print;next}1",
+            "{ x = 1e5 + .5 + 0x1F + 1.5e-3 }",
             "{ print $1 } /[a-z]\\/x/ { print }",
             "{ a[$1] = $2 } END { for (k in a) print k, a[k] }",
         ] {
@@ -281,6 +294,8 @@ mod tests {
             ("{printf(\"%s\", $1) > \"out\"}", "Write(\"out\")"),
             ("{print(1)(2) > \"out\"}", "Write(\"out\")"),
             ("{print 1>2}", "WriteAny"),
+            ("{$0system(\"id\")}", "? the number in `0system` runs into a name"),
+            ("{x = 1e5system(\"id\")}", "? the number in `1e5system` runs into a name"),
             ("{print $1,\n $2 > \"out\"}", "Write(\"out\")"),
             ("{print $1 ||\n\n $2 > \"out\"}", "Write(\"out\")"),
             ("{print $1 \\\n > \"out\"}", "Write(\"out\")"),

@@ -222,13 +222,17 @@ fn strategy(reading: &Reading, effects: &mut Effects) {
 
 /// Adds the arguments and variables that keep a repository's configuration from naming programs.
 fn neutralise(name: &str, effects: &mut Effects) {
-    const CONFIGURATION: [&str; 10] = [
+    const CONFIGURATION: [&str; 14] = [
         "core.fsmonitor=false",
         "core.hooksPath=/dev/null",
         "core.pager=cat",
         "commit.gpgSign=false",
         "credential.helper=",
         "gc.auto=0",
+        "gpg.openpgp.program=false",
+        "gpg.program=false",
+        "gpg.ssh.program=false",
+        "gpg.x509.program=false",
         "log.showSignature=false",
         "protocol.allow=never",
         "submodule.recurse=false",

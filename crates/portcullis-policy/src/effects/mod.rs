@@ -32,6 +32,7 @@ mod test;
 mod unseen;
 mod words;
 mod wrappers;
+mod zip;
 
 #[cfg(test)]
 mod tests;
@@ -236,7 +237,7 @@ pub(crate) fn effects(program: &str, arguments: &[Word]) -> Result<Effects, Unkn
         "find" => find::read(arguments, &mut effects)?,
         "git" => git::read(arguments, &mut effects)?,
         "tar" => archives::tar(arguments, &mut effects)?,
-        "zip" => archives::zip(arguments, &mut effects)?,
+        "zip" => zip::read(arguments, &mut effects)?,
         "dd" => archives::dd(arguments, &mut effects)?,
         "cargo" => build::cargo(arguments, &mut effects)?,
         "python" | "python3" => build::python(program, arguments, &mut effects)?,
