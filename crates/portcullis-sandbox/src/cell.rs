@@ -14,6 +14,7 @@ use crate::cgroup::{Counters, Group};
 use crate::config::Config;
 use crate::init::{self, Report};
 use crate::landlock::Ruleset;
+use crate::oom::Preference;
 use crate::programs::{self, Finder, Programs};
 use crate::rights::{self, View};
 use crate::seccomp;
@@ -36,6 +37,8 @@ pub(crate) struct Cell {
     pub(crate) landlock_abi: Option<u32>,
     /// The cell's control group, where there is one.
     pub(crate) group: Option<Group>,
+    /// Whom the kernel kills first; `None` where the host does not let that be said.
+    pub(crate) preference: Option<Preference>,
     /// The server's end of the world.
     pub(crate) link: OwnedFd,
     /// Where the workspace lies at level `landlock`.
@@ -204,7 +207,14 @@ impl Cell {
         let parts = PrivateParts::new(plan, &targets, proc);
         let rulesets = self.ready_rulesets(plan, programs, &parts).at("landlock ruleset")?;
         let cell = Pid::try_from(std::process::id()).unwrap_or(-1);
-        let (forked, pidfd) = sys::clone_into(namespaces).at("namespaces of the execution")?;
+        if let Some(preference) = &self.preference {
+            preference.mark_children().at("oom_score_adj of the execution")?;
+        }
+        let cloned = sys::clone_into(namespaces).at("namespaces of the execution");
+        if let (Some(preference), false) = (&self.preference, matches!(cloned, Ok((Forked::Child, _)))) {
+            preference.spare_us().at("oom_score_adj of the cell")?;
+        }
+        let (forked, pidfd) = cloned?;
         let pid = match forked {
             Forked::Child => init::run(init::Job {
                 plan,

@@ -42,6 +42,7 @@ mod landlock;
 mod launcher;
 mod line;
 mod making;
+mod oom;
 mod programs;
 mod rights;
 mod seccomp;

@@ -15,6 +15,7 @@ use crate::cgroup;
 use crate::config::Config;
 use crate::descriptors;
 use crate::init;
+use crate::oom::Preference;
 use crate::programs::Finder;
 use crate::seccomp;
 use crate::sys::{self, Forked, Pid, Polled};
@@ -150,6 +151,7 @@ pub(crate) fn make(
                 level,
                 landlock_abi,
                 group: handles,
+                preference: None,
                 link: cell_end,
                 host_workspace: workspace,
                 finder: Finder::new(config.path.clone()),
@@ -268,6 +270,8 @@ fn prepare_from_inside(cell: &mut Cell, host_id: Option<u32>, go: &OwnedFd) -> R
     let mut byte = [0];
     let mut reader = File::from(go.try_clone().at("start pipe")?);
     reader.read_exact(&mut byte).at("start of the cell")?;
+    // While the host's `/proc` can be seen, and with the identity that owns us there.
+    cell.preference = Preference::open().ok();
     if cell.level == Level::Landlock {
         if let Some(id) = host_id {
             sys::set_gid(id).at("gid of the cell")?;

@@ -165,9 +165,7 @@ impl Group {
         let Directories { memory, pids, cpu, .. } = &directories;
         let files = match version {
             Version::V2 => {
-                for (file, value) in [("memory.swap.max", "0"), ("memory.oom.group", "1")] {
-                    optional(write_to(&memory.join(file), value))?;
-                }
+                optional(write_to(&memory.join("memory.swap.max"), "0"))?;
                 Files {
                     memory_limit: write(&memory.join("memory.max"))?,
                     memory_and_swap_limit: None,

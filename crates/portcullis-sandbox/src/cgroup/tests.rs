@@ -112,7 +112,7 @@ fn limits_of_version_2_are_written_and_swap_is_none() {
         ("memory.max", "67108864"),
         ("pids.max", "12x\n"),
         ("memory.swap.max", "0ax\n"),
-        ("memory.oom.group", "1\n"),
+        ("memory.oom.group", "0\n"),
     ] {
         assert_eq!(fs::read_to_string(path.join(file)).unwrap(), wanted, "{file}");
     }
