@@ -21,10 +21,12 @@
 
 mod group;
 mod leftovers;
+mod offers;
 mod places;
 mod root;
 
 pub(crate) use group::{Counters, Group};
+pub(crate) use offers::offered;
 pub(crate) use root::Root;
 
 /// The kind of control groups.

@@ -35,6 +35,7 @@ mod cgroup;
 mod client;
 mod config;
 mod descriptors;
+mod doctor;
 mod elf;
 mod glob;
 mod init;
@@ -55,4 +56,5 @@ mod wire;
 
 pub use client::Sandbox;
 pub use config::{Config, Mount};
+pub use doctor::{Findings, Mechanism, Mend, Need, Program, Standing, Trial, examine, examine_from};
 pub use start::{LauncherProcess, StartError, enter_if_launcher, start_launcher, start_launcher_from};

@@ -8,12 +8,14 @@ use crate::config::Config;
 use crate::launcher;
 use crate::sys;
 
-/// Becomes the launcher, and never returns, when this process was started as one; otherwise returns at once.
+/// Becomes the launcher, and never returns, when this process was started as one (or as the process that tries what
+/// the host gives, for [`examine`](crate::examine)); otherwise returns at once.
 /// The first thing that `main` of an embedding program calls.
 pub fn enter_if_launcher() {
     if std::env::args_os().next().is_some_and(|name| name == launcher::NAME) {
         launcher::run();
     }
+    crate::doctor::enter_if_named();
 }
 
 /// A launcher that has been started and not yet been connected to.

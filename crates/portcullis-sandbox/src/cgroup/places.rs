@@ -13,6 +13,8 @@ pub(super) struct Places {
     pub(super) pids: Option<PathBuf>,
     /// Version 1: counts CPU time.
     pub(super) cpuacct: Option<PathBuf>,
+    /// Version 1: gives shares of the processors.
+    pub(super) cpu: Option<PathBuf>,
     /// Version 1: stops a group as a whole.
     pub(super) freezer: Option<PathBuf>,
 }
@@ -50,6 +52,7 @@ pub(super) fn read(mountinfo: &str, own_groups: &str) -> Places {
                     "memory" => &mut places.memory,
                     "pids" => &mut places.pids,
                     "cpuacct" => &mut places.cpuacct,
+                    "cpu" => &mut places.cpu,
                     "freezer" => &mut places.freezer,
                     _ => continue,
                 };
@@ -125,6 +128,7 @@ mod tests {
                 memory: Some("/sys/fs/cgroup/memory/x".into()),
                 pids: Some("/sys/fs/cgroup/pids/a".into()),
                 cpuacct: Some("/sys/fs/cgroup/cpu,cpuacct".into()),
+                cpu: Some("/sys/fs/cgroup/cpu,cpuacct".into()),
                 freezer: None,
             }
         );
