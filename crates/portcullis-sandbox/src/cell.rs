@@ -39,6 +39,9 @@ pub(crate) struct Cell {
     pub(crate) group: Option<Group>,
     /// Whom the kernel kills first; `None` where the host does not let that be said.
     pub(crate) preference: Option<Preference>,
+    /// Its other end ends with the launcher. Held at level `landlock`: elsewhere the kernel ends a cell, and with it all
+    /// that runs in it, together with the launcher.
+    pub(crate) life: Option<OwnedFd>,
     /// The server's end of the world.
     pub(crate) link: OwnedFd,
     /// Where the workspace lies at level `landlock`.
@@ -281,7 +284,7 @@ impl Cell {
             if self.rulesets.len() >= MOST_RULESETS {
                 self.rulesets.clear();
             }
-            let ruleset = Rc::new(rights::ruleset(abi, View::Own, plan, programs, command, &[])?);
+            let ruleset = Rc::new(rights::ruleset(abi, View::Own { mounts: &[] }, plan, programs, command)?);
             self.rulesets.insert(key, Rc::clone(&ruleset));
             rulesets.push(Some(ruleset));
         }
@@ -299,15 +302,19 @@ impl Cell {
                 Some((_, kill_at)) => kill_at,
                 None => deadline.min(now + TICK),
             };
-            let mut entries =
-                [Polled { fd: pidfd.as_fd(), ready: false }, Polled { fd: self.link.as_fd(), ready: false }];
+            let life = self.life.as_ref().unwrap_or(&self.link);
+            let mut entries = [pidfd, &self.link, life].map(|fd| Polled { fd: fd.as_fd(), ready: false });
             if sys::poll(&mut entries, Some(next.saturating_duration_since(now))).is_err() {
                 let _ = sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
                 return Watched::LinkEnded;
             }
-            let [init, link] = entries;
+            let [init, link, life] = entries;
             if init.ready {
                 return stop.map_or(Watched::EndedByItself, |(ended, _)| Watched::Stopped(ended));
+            }
+            if life.ready && self.life.is_some() {
+                self.kill(pidfd);
+                return Watched::LinkEnded;
             }
             if link.ready {
                 match wire::receive::<ToCell>(&self.link) {

@@ -115,8 +115,6 @@ fn prepare(job: &Job<'_>) -> Result<(), StepError> {
 
 fn carry_out(job: &Job<'_>) -> Report {
     let (writer, reader) = command_filters(job);
-    let mut visible = job.mounts.to_vec();
-    visible.extend(job.host_workspace.and_then(Path::to_str).and_then(ViewPath::parse));
     let (stopper, signal_all): (Pid, fn(i32)) = match job.level {
         Level::Full | Level::Namespaces => (0, tree::signal_namespace),
         Level::Landlock => (job.cell, tree::signal_descendants),
@@ -127,8 +125,10 @@ fn carry_out(job: &Job<'_>) -> Report {
         rulesets: job.rulesets,
         environment: environment(job),
         landlock_abi: job.landlock_abi,
-        visible: &visible,
-        view: if job.level == Level::Landlock { View::Host } else { View::Own },
+        view: match job.host_workspace {
+            Some(workspace) => View::Host { workspace, mounts: job.mounts },
+            None => View::Own { mounts: job.mounts },
+        },
         filters: Filters { writer, reader },
         stopper,
         signal_all,

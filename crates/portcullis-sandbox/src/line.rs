@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use portcullis_core::{Command, Connector, Plan, SimpleCommand, ViewPath};
+use portcullis_core::{Command, Connector, Plan, SimpleCommand};
 
 use crate::glob;
 use crate::landlock::Ruleset;
@@ -25,9 +25,7 @@ pub(crate) struct Setting<'a> {
     pub(crate) rulesets: &'a [Option<Rc<Ruleset>>],
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) landlock_abi: Option<u32>,
-    pub(crate) view: View,
-    /// What of the host may be seen where there is no view of our own.
-    pub(crate) visible: &'a [ViewPath],
+    pub(crate) view: View<'a>,
     /// The filter that a command takes on beside the one that init has: for those that may write, and for
     /// those that only read. An empty one adds nothing.
     pub(crate) filters: Filters<'a>,

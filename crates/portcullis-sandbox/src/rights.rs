@@ -33,28 +33,34 @@ const SINKS: [&str; 3] = ["/dev/null", "/dev/zero", "/dev/full"];
 
 /// Where the command will run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum View {
-    /// In a mount view of our own making.
-    Own,
+pub(crate) enum View<'a> {
+    /// In a mount view of our own making, with these mounts of the configuration.
+    Own {
+        /// Where they appear.
+        mounts: &'a [ViewPath],
+    },
     /// On the host's own files.
-    Host,
+    Host {
+        /// What the workspace of the permit stands for.
+        workspace: &'a Path,
+        /// Directories of the configuration, which are where they are on the host.
+        mounts: &'a [ViewPath],
+    },
 }
 
 /// Makes the ruleset of one command. Paths that do not exist yet may be made where the command may write: the
-/// nearest directory above that exists gets the right. `visible` is what of the host may be seen at level
-/// `landlock`, beside what every command may read.
+/// nearest directory above that exists gets the right, as long as it lies in the workspace or a mount.
 pub(crate) fn ruleset(
     abi: u32,
-    view: View,
+    view: View<'_>,
     plan: &Plan,
     programs: &Programs,
     command: &SimpleCommand,
-    visible: &[ViewPath],
 ) -> io::Result<Ruleset> {
     let ruleset = Ruleset::new(abi)?;
     let common: &[&str] = match view {
-        View::Own => &COMMON,
-        View::Host => &COMMON_ON_THE_HOST,
+        View::Own { .. } => &COMMON,
+        View::Host { .. } => &COMMON_ON_THE_HOST,
     };
     for path in common.iter().map(Path::new) {
         // Links into what is named anyway need nothing of their own.
@@ -72,21 +78,80 @@ pub(crate) fn ruleset(
             }
         }
     }
-    for path in &command.rights.read {
-        match view {
-            View::Own => ruleset.allow(Path::new(path.as_str()), landlock::READ)?,
-            View::Host => allow_of_host(&ruleset, path, visible)?,
+    let Rights { read, write, delete, .. } = &command.rights;
+    for path in read {
+        for place in view.places_to_read(path, &plan.workspace) {
+            ruleset.allow(&place, landlock::READ)?;
         }
     }
-    for path in &command.rights.write {
-        ruleset.allow(&nearest(path), landlock::WRITE)?;
+    for path in write {
+        if let Some(place) = view.place_to_write(path, &plan.workspace) {
+            ruleset.allow(&place, landlock::WRITE)?;
+        }
     }
-    for path in &command.rights.delete {
+    for path in delete {
         // Removing an entry is a right on the directory that holds it.
         let holder = if *path == plan.workspace { None } else { path.parent() };
-        ruleset.allow(&nearest(holder.as_ref().unwrap_or(path)), landlock::DELETE)?;
+        if let Some(place) = view.place_to_write(holder.as_ref().unwrap_or(path), &plan.workspace) {
+            ruleset.allow(&place, landlock::DELETE)?;
+        }
+    }
+    // Who may write may keep temporary files, where these are the execution's own.
+    if matches!(view, View::Own { .. }) && !(write.is_empty() && delete.is_empty()) {
+        ruleset.allow(Path::new("/tmp"), landlock::READ | landlock::WRITE | landlock::DELETE)?;
     }
     Ok(ruleset)
+}
+
+impl View<'_> {
+    /// Returns what a right to read a path grants. On the host it is as much as a view would show: what lies
+    /// beneath a directory that a view would hold, and of a directory above some those.
+    fn places_to_read(self, path: &ViewPath, workspace: &ViewPath) -> Vec<PathBuf> {
+        let Self::Host { workspace: host_workspace, mounts } = self else {
+            return vec![PathBuf::from(path.as_str())];
+        };
+        let mut places = Vec::new();
+        for top in mounts {
+            if path.is_beneath(top) {
+                places.push(PathBuf::from(path.as_str()));
+            } else if top.is_beneath(path) {
+                places.push(PathBuf::from(top.as_str()));
+            }
+        }
+        if path.is_beneath(workspace) {
+            places.extend(beneath(host_workspace, path, workspace));
+        } else if workspace.is_beneath(path) {
+            places.push(host_workspace.to_owned());
+        }
+        places
+    }
+
+    /// Returns what a right to write a path grants: itself, or the nearest directory above it that exists in
+    /// the workspace or a mount.
+    fn place_to_write(self, path: &ViewPath, workspace: &ViewPath) -> Option<PathBuf> {
+        let (Self::Own { mounts } | Self::Host { mounts, .. }) = self;
+        let mut at = path.clone();
+        loop {
+            let in_workspace = at.is_beneath(workspace);
+            if !in_workspace && !mounts.iter().any(|mount| at.is_beneath(mount)) {
+                return None;
+            }
+            let place = match self {
+                Self::Host { workspace: host, .. } if in_workspace => beneath(host, &at, workspace)?,
+                _ => PathBuf::from(at.as_str()),
+            };
+            if std::fs::symlink_metadata(&place).is_ok() {
+                return Some(place);
+            }
+            at = at.parent()?;
+        }
+    }
+}
+
+/// Returns where a path of the workspace lies when the workspace lies at `host`.
+fn beneath(host: &Path, path: &ViewPath, workspace: &ViewPath) -> Option<PathBuf> {
+    let rest = path.as_str().strip_prefix(workspace.as_str())?;
+    Some(host.join(rest.trim_start_matches('/')))
 }
 
 /// Whether a ruleset of these rights stays right for later executions: it names what does not come and go.
@@ -101,27 +166,49 @@ pub(crate) fn are_stable(rights: &Rights) -> bool {
             .all(|path| path.starts_with(usr) || path.is_dir())
 }
 
-/// Allows reading a path of the host as far as a view would show it: what lies beneath a visible directory, and
-/// of a directory above some the visible ones.
-fn allow_of_host(ruleset: &Ruleset, path: &ViewPath, visible: &[ViewPath]) -> io::Result<()> {
-    for top in visible {
-        if path.is_beneath(top) {
-            ruleset.allow(Path::new(path.as_str()), landlock::READ)?;
-        } else if top.is_beneath(path) {
-            ruleset.allow(Path::new(top.as_str()), landlock::READ)?;
-        }
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Returns the path, or the nearest one above it that exists.
-fn nearest(path: &ViewPath) -> PathBuf {
-    let mut at = path.clone();
-    while std::fs::symlink_metadata(at.as_str()).is_err() {
-        match at.parent() {
-            Some(parent) => at = parent,
-            None => break,
+    fn path(text: &str) -> ViewPath {
+        ViewPath::parse(text).unwrap()
+    }
+
+    #[test]
+    fn on_the_host_reading_is_as_wide_as_a_view_would_be() {
+        let mounts = [path("/srv/data")];
+        let view = View::Host { workspace: Path::new("/state/cell-0"), mounts: &mounts };
+        for (asked, granted) in [
+            ("/", vec!["/srv/data", "/state/cell-0"]),
+            ("/srv/data/x", vec!["/srv/data/x"]),
+            ("/etc", vec![]),
+            ("/srv", vec!["/srv/data"]),
+            ("/workspace", vec!["/state/cell-0"]),
+            ("/workspace/a/b", vec!["/state/cell-0/a/b"]),
+            ("/workspaces", vec![]),
+        ] {
+            let places = view.places_to_read(&path(asked), &path("/workspace"));
+            assert_eq!(places, granted.into_iter().map(PathBuf::from).collect::<Vec<_>>(), "{asked}");
         }
     }
-    PathBuf::from(at.as_str())
+
+    #[test]
+    fn a_right_to_write_never_climbs_out_of_the_workspace_or_a_mount() {
+        let directory = tempfile::tempdir().unwrap();
+        let top = path(directory.path().to_str().unwrap());
+        std::fs::create_dir(directory.path().join("a")).unwrap();
+        let inside = ViewPath::resolve(&top, "a/b/c");
+        let none = View::Own { mounts: &[] };
+        assert_eq!(none.place_to_write(&inside, &top), Some(directory.path().join("a")));
+        assert_eq!(none.place_to_write(&ViewPath::resolve(&top, ".."), &top), None);
+        assert_eq!(none.place_to_write(&path("/workspace/x"), &path("/workspace/none")), None);
+        let mounts = [top.clone()];
+        let mounted = View::Own { mounts: &mounts };
+        assert_eq!(mounted.place_to_write(&inside, &path("/workspace")), Some(directory.path().join("a")));
+        let host = View::Host { workspace: directory.path(), mounts: &[] };
+        assert_eq!(
+            host.place_to_write(&path("/workspace/a/new"), &path("/workspace")),
+            Some(directory.path().join("a"))
+        );
+    }
 }

@@ -165,8 +165,7 @@ fn confine<'a>(
     match (ready, setting.landlock_abi) {
         (Some(ruleset), _) => ruleset.enforce().at("landlock")?,
         (None, Some(abi)) => {
-            let ruleset =
-                rights::ruleset(abi, setting.view, setting.plan, setting.programs, command, setting.visible);
+            let ruleset = rights::ruleset(abi, setting.view, setting.plan, setting.programs, command);
             ruleset.at("landlock ruleset")?.enforce().at("landlock")?;
         }
         (None, None) => {}
