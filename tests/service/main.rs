@@ -16,6 +16,7 @@ mod bad_input;
 mod browsers;
 mod callers;
 mod connections;
+mod doctor;
 mod events;
 mod health;
 mod ids;

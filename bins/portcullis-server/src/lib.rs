@@ -15,6 +15,7 @@
 
 pub mod compose;
 pub mod config;
+pub mod doctor;
 pub mod health;
 pub mod http;
 pub mod life;

@@ -10,12 +10,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use portcullis_sandbox::{LauncherProcess, Sandbox, enter_if_launcher, start_launcher};
+use portcullis_sandbox::{LauncherProcess, Sandbox, StartError, enter_if_launcher, start_launcher};
 use portcullis_server::compose::{ComposeError, compose, make_data_dir, write_url};
 use portcullis_server::config::{Config, Effective, Flags, Sources};
 use portcullis_server::life::{End, Signals, serve_until_told};
 use portcullis_server::supervisor::Supervisor;
-use portcullis_server::{logging, report};
+use portcullis_server::{doctor, logging, report};
 use tokio::net::TcpListener;
 
 /// `EX_CONFIG` of sysexits.h.
@@ -51,6 +51,14 @@ enum Command {
     /// Looks at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Tries what this host gives: every mechanism, a cell, the programs of the rules; says what is missing, what
+    /// that means and how to mend it. Exits with 0 when everything is there, 3 when something is missing that the
+    /// service can do without, 1 when nothing will run
+    Doctor {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
@@ -88,6 +96,13 @@ fn main() -> ExitCode {
             print!("{}", report::settings(&effective));
             ExitCode::SUCCESS
         }
+        Some(Command::Doctor { json }) => {
+            let config = effective.config;
+            let findings = portcullis_sandbox::examine(&config.sandbox, config.rulebook.programs());
+            let report = if json { doctor::json(&findings) } else { doctor::table(&findings) };
+            print!("{report}");
+            ExitCode::from(doctor::exit_code(&findings))
+        }
         None => match run(effective, supervisor) {
             Ok(End::Told) => ExitCode::SUCCESS,
             Ok(End::Broken) => ExitCode::FAILURE,
@@ -123,7 +138,10 @@ async fn live(
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|error| ComposeError::room("listen")(format!("`{}`: {error}", config.listen).into()))?;
-    let sandbox = Arc::new(Sandbox::connect(launcher).await?);
+    let sandbox = match Sandbox::connect(launcher).await {
+        Ok(sandbox) => Arc::new(sandbox),
+        Err(error) => return Err(explained(error, config.sandbox).await),
+    };
     let composed = compose(&config, sandbox.clone(), sandbox.confinement()).await?;
     let url = write_url(&config.data_dir, listener.local_addr()?)?;
     report::started(&config, &url, sandbox.confinement());
@@ -133,4 +151,12 @@ async fn live(
             .await;
     tracing::info!("ended");
     Ok(end)
+}
+
+/// Adds to a launcher's last word what is missing on this host.
+async fn explained(error: StartError, config: portcullis_sandbox::Config) -> Box<dyn Error + Send + Sync> {
+    let examine = move || portcullis_sandbox::examine(&config, []);
+    let Ok(findings) = tokio::task::spawn_blocking(examine).await else { return error.into() };
+    let refusal = doctor::refusal(&findings);
+    format!("{error}; {refusal}; `portcullis-server doctor` says how to mend it").into()
 }
