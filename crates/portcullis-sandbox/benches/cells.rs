@@ -66,8 +66,20 @@ fn permit(stages: &[(&str, &[&str])], writable: bool) -> Permit {
 }
 
 fn bare(program: &str, arguments: &[&str]) {
-    let output = Bare::new(program).args(arguments).stdin(Stdio::null()).output().unwrap();
+    let output = with_environment(Bare::new(program).args(arguments)).output().unwrap();
     assert!(output.status.success());
+}
+
+/// Gives a bare command the variables that a cell gives: with another locale a program does other work.
+fn with_environment(command: &mut Bare) -> &mut Bare {
+    let variables = [
+        ("PATH", "/usr/bin:/bin"),
+        ("HOME", "/"),
+        ("USER", "user"),
+        ("LOGNAME", "user"),
+        ("LANG", "C.UTF-8"),
+    ];
+    command.env_clear().envs(variables).stdin(Stdio::null())
 }
 
 fn bubblewrap(program: &str, arguments: &[&str]) {
@@ -85,14 +97,9 @@ fn bubblewrap(program: &str, arguments: &[&str]) {
         "--dev",
         "/dev",
     ];
-    let output = Bare::new("bwrap")
-        .args(options)
-        .args(more)
-        .arg(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let mut command = Bare::new("bwrap");
+    command.args(options).args(more).arg(program).args(arguments);
+    let output = with_environment(&mut command).output().unwrap();
     assert!(output.status.success());
 }
 
