@@ -255,7 +255,8 @@ impl Cell {
         // life of a cell: it is not used again.
         let ran_out = counters.as_ref().is_some_and(|counters| counters.oom_kills > 0);
         let cleared = self.level == Level::Landlock || parts.remove().is_ok();
-        let fit = gone && cleared && !ran_out && watched != Watched::LinkEnded && self.empty_host_workspace();
+        let goes_on = !matches!(watched, Watched::LinkEnded | Watched::Orphaned);
+        let fit = gone && cleared && !ran_out && goes_on && self.empty_host_workspace();
         Ok(FromCell { answer, fit })
     }
 
@@ -314,7 +315,7 @@ impl Cell {
             }
             if life.ready && self.life.is_some() {
                 self.kill(pidfd);
-                return Watched::LinkEnded;
+                return Watched::Orphaned;
             }
             if link.ready {
                 match wire::receive::<ToCell>(&self.link) {
@@ -430,6 +431,8 @@ enum Watched {
     EndedByItself,
     Stopped(Ended),
     LinkEnded,
+    /// The launcher has ended.
+    Orphaned,
 }
 
 /// Says how the execution ended. Only the service's own counters say that a limit did it; what the line says
@@ -446,6 +449,9 @@ fn conclude(
     let ended = match (watched, report) {
         (_, Some(Report::Refused(refused))) => return Answer::Refused(refused),
         (Watched::Stopped(ended), _) => ended,
+        (Watched::Orphaned, _) => {
+            return Answer::Broken(StepError { step: "the launcher has ended".into(), errno: libc::ECHILD });
+        }
         _ if out_of_memory => Ended::Limited(Limit::Memory),
         (_, Some(Report::Broken(step))) => return Answer::Broken(step),
         (_, Some(Report::Exited(code))) if code != 0 && refused_processes => Ended::Limited(Limit::Processes),

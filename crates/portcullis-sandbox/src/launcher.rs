@@ -269,10 +269,13 @@ impl Launcher {
         for cell in &cells {
             let _ = sys::pidfd_signal(cell.pidfd.as_fd(), libc::SIGKILL);
         }
+        for cell in &cells {
+            cell.reap();
+        }
+        tree::end_strays(&[]);
         for cell in cells {
             cell.bury();
         }
-        tree::end_strays(&[]);
         making::remove_host_workspaces(&self.config);
     }
 
@@ -281,12 +284,13 @@ impl Launcher {
         let Some((number, cell)) = self.slots.get_mut(index).and_then(|slot| slot.cell.take()) else {
             return Ok(());
         };
-        let oom_kills = cell.bury();
+        cell.reap();
         if self.ground == Some(Ground::Host) {
             let living: Vec<_> =
                 self.slots.iter().filter_map(|slot| slot.cell.as_ref()).map(|(_, cell)| cell.pid).collect();
             tree::end_strays(&living);
         }
+        let oom_kills = cell.bury();
         let message = FromLauncher::Gone { cell: number, oom_kills };
         wire::send(self.link.as_fd(), &message, &[]).at("tell the server")
     }

@@ -34,7 +34,7 @@ const MOST_CAPABILITIES: u32 = 64;
 pub(crate) enum Ground {
     /// Namespaces and a view of its own.
     Namespaces,
-    /// The host's own files, within Landlock.
+    /// The host's own files, within Landlock. There is no pid namespace: who is killed leaves its children.
     Host,
 }
 
@@ -79,17 +79,25 @@ pub(crate) struct MadeCell {
     pub(crate) pidfd: OwnedFd,
     group: Option<cgroup::Group>,
     workspace: Option<PathBuf>,
+    /// Ends with us, which tells a cell that no signal tells.
+    life: Option<OwnedFd>,
 }
 
 impl MadeCell {
-    /// Reaps it and removes what it held; returns how many processes the kernel had killed in it for memory.
-    pub(crate) fn bury(self) -> u64 {
+    /// Reaps it. What ran in it is gone with it, or is a child of ours now: see [`Ground::Host`].
+    pub(crate) fn reap(&self) {
         let _ = sys::wait(self.pid, true);
+    }
+
+    /// Removes what a cell held that is reaped, with all that ran in it: a group with a process does not go. Returns
+    /// how many processes the kernel had killed in it for memory.
+    pub(crate) fn bury(self) -> u64 {
         let oom_kills =
             self.group.as_ref().and_then(|group| group.sample().ok()).map_or(0, |found| found.oom_kills);
         if let Some(workspace) = &self.workspace {
             let _ = std::fs::remove_dir_all(workspace);
         }
+        drop(self.life);
         oom_kills
     }
 }
@@ -152,6 +160,7 @@ pub(crate) fn make(
                 landlock_abi,
                 group: handles,
                 preference: None,
+                life: None,
                 link: cell_end,
                 host_workspace: workspace,
                 finder: Finder::new(config.path.clone()),
@@ -167,18 +176,19 @@ pub(crate) fn make(
     };
     let pidfd = pidfd.ok_or_else(|| StepError { step: "pidfd".into(), errno: libc::EBADF })?;
     drop((cell_end, go_read, result_write));
-    let made = MadeCell { pid, pidfd, group, workspace };
+    let mut made = MadeCell { pid, pidfd, group, workspace, life: None };
     let prepared = prepare_from_outside(&made, ground, host_id);
     let ready = prepared.and_then(|()| {
         File::from(go_write.try_clone().at("start pipe")?).write_all(&[1]).at("start the cell")?;
         read_result(result_read)
     });
-    // The cell looks at this pipe to learn whether we still live; only then is it closed.
-    drop(go_write);
+    // The cell looks at this pipe to learn whether we still live: where there are namespaces once, elsewhere always.
+    made.life = (ground == Ground::Host).then_some(go_write);
     match ready {
         Ok(()) => Ok((made, server_end)),
         Err(failure) => {
             let _ = sys::pidfd_signal(made.pidfd.as_fd(), libc::SIGKILL);
+            made.reap();
             made.bury();
             Err(failure)
         }
@@ -250,7 +260,8 @@ fn read_result(result: OwnedFd) -> Result<(), StepError> {
 fn become_cell(mut cell: Cell, host_id: Option<u32>, go: OwnedFd, result: OwnedFd) -> ! {
     let prepared = keep_only_own_descriptors(&cell, &go, &result)
         .and_then(|()| prepare_from_inside(&mut cell, host_id, &go));
-    drop(go);
+    // Without a pid namespace the cell must outlive us by as long as it takes to end what runs in it.
+    cell.life = (cell.level == Level::Landlock).then_some(go);
     let told = postcard::to_stdvec(&prepared).map(|bytes| File::from(result).write_all(&bytes));
     match (prepared, told) {
         (Ok(()), Ok(Ok(()))) => cell.serve(),
@@ -292,7 +303,9 @@ fn prepare_from_inside(cell: &mut Cell, host_id: Option<u32>, go: &OwnedFd) -> R
     }
     // A change of identity clears the parent-death signal, so it is asked for here; if the launcher ended
     // before, its end of the pipe is closed by now. See PR_SET_PDEATHSIG(2const).
-    sys::set_parent_death_signal(libc::SIGKILL).at("parent-death signal")?;
+    if cell.level != Level::Landlock {
+        sys::set_parent_death_signal(libc::SIGKILL).at("parent-death signal")?;
+    }
     let mut entries = [Polled { fd: go.as_fd(), ready: false }];
     sys::poll(&mut entries, Some(Duration::ZERO)).at("look for the launcher")?;
     if entries.iter().any(|entry| entry.ready) {
