@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use portcullis_api::ExecutionView;
-use portcullis_core::{Reason, Status};
+use portcullis_core::{Level, Reason, Status};
 
 use crate::processes::{self, expect_no_orphans, groups_of};
 use crate::service::{Ground, Service, until};
@@ -40,7 +40,56 @@ fn check(record: &ExecutionView, status: Status, reason: Reason) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_server_loses_nothing_that_it_acknowledged_and_leaves_nothing() {
-    let ground = Ground::new(&TWO_CELLS).await;
+    kill_server(Level::Full).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_cell_costs_the_execution_in_it_and_no_other() {
+    kill_cell(Level::Full).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_launcher_ends_what_runs_and_the_next_start_is_sound() {
+    kill_launcher(Level::Full).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_command_is_an_end_by_signal() {
+    kill_commands(Level::Full).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_server_is_refused_while_the_first_lives_and_takes_over_when_it_is_dead() {
+    start_twice(Level::Full).await;
+}
+
+/// Where the host refuses namespaces, nothing of the kernel ends a tree as a whole.
+mod without_namespaces {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_killed_server_loses_nothing_that_it_acknowledged_and_leaves_nothing() {
+        kill_server(Level::Landlock).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_killed_cell_costs_the_execution_in_it_and_no_other() {
+        kill_cell(Level::Landlock).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_killed_launcher_ends_what_runs_and_the_next_start_is_sound() {
+        kill_launcher(Level::Landlock).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_killed_command_is_an_end_by_signal() {
+        kill_commands(Level::Landlock).await;
+    }
+}
+
+async fn kill_server(level: Level) {
+    let ground = Ground::new(level, &TWO_CELLS).await;
     let Some(service) = ground.start().await else { return };
     let ids = ["r1", "r2", "q1", "q2", "q3"];
     submit_waiting(&ground, &service, &ids).await;
@@ -49,6 +98,8 @@ async fn a_killed_server_loses_nothing_that_it_acknowledged_and_leaves_nothing()
     }
     let launcher = service.launcher.clone();
     assert!(!processes::with_text(&ground.token).is_empty(), "they run before");
+    let confinement = service.client.record("r1").await.unwrap().confinement.unwrap();
+    assert_eq!(confinement.level == Level::Landlock, level == Level::Landlock, "{confinement:?}");
     service.kill();
     expect_no_orphans(&launcher, &ground.token);
 
@@ -76,9 +127,8 @@ async fn a_killed_server_loses_nothing_that_it_acknowledged_and_leaves_nothing()
     assert!(groups_of(&launcher).is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_cell_costs_the_execution_in_it_and_no_other() {
-    let ground = Ground::new(&TWO_CELLS).await;
+async fn kill_cell(level: Level) {
+    let ground = Ground::new(level, &TWO_CELLS).await;
     let Some(service) = ground.start().await else { return };
     let ids = ["a", "b", "c"];
     submit_waiting(&ground, &service, &ids).await;
@@ -107,9 +157,8 @@ async fn a_killed_cell_costs_the_execution_in_it_and_no_other() {
     assert_eq!(service.end().await, Some(0));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_launcher_ends_what_runs_and_the_next_start_is_sound() {
-    let ground = Ground::new(&TWO_CELLS).await;
+async fn kill_launcher(level: Level) {
+    let ground = Ground::new(level, &TWO_CELLS).await;
     let Some(service) = ground.start().await else { return };
     let ids = ["a", "b", "c"];
     submit_waiting(&ground, &service, &ids).await;
@@ -134,9 +183,8 @@ async fn a_killed_launcher_ends_what_runs_and_the_next_start_is_sound() {
     assert_eq!(service.end().await, Some(0));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_command_is_an_end_by_signal() {
-    let ground = Ground::new(&TWO_CELLS).await;
+async fn kill_commands(level: Level) {
+    let ground = Ground::new(level, &TWO_CELLS).await;
     let Some(service) = ground.start().await else { return };
     submit_waiting(&ground, &service, &["command", "init"]).await;
     for id in ["command", "init"] {
@@ -162,9 +210,8 @@ async fn a_killed_command_is_an_end_by_signal() {
     expect_no_orphans(&launcher, &ground.token);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_second_server_is_refused_while_the_first_lives_and_takes_over_when_it_is_dead() {
-    let ground = Ground::new(&TWO_CELLS).await;
+async fn start_twice(level: Level) {
+    let ground = Ground::new(level, &TWO_CELLS).await;
     let Some(first) = ground.start().await else { return };
     submit_waiting(&ground, &first, &["a"]).await;
     expect_waiting(&first, "a").await;

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use portcullis_api::ExecutionView;
-use portcullis_core::Status;
+use portcullis_core::{Level, Status};
 
 use crate::checker::{self, History, Verdict};
 use crate::client::Client;
@@ -37,17 +37,20 @@ pub(crate) struct Ground {
     /// In the command line of everything that runs here, and nowhere else on this host.
     pub(crate) token: String,
     pub(crate) peer: Peer,
+    level: Level,
     settings: Vec<(&'static str, String)>,
 }
 
 impl Ground {
-    pub(crate) async fn new(settings: &[(&'static str, &str)]) -> Self {
+    /// `level` is the best one, or `landlock`: then the service starts where it is refused namespaces.
+    pub(crate) async fn new(level: Level, settings: &[(&'static str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let token = format!("mark{}", uuid::Uuid::new_v4().simple());
         let ground = Self {
             settings: settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
             peer: Peer::start().await,
             directory,
+            level,
             token,
         };
         // Written by executions, each under a uid of its cell.
@@ -65,7 +68,15 @@ impl Ground {
     }
 
     fn marks(&self) -> PathBuf {
-        self.directory.path().join("marks")
+        self.directory.path().join(&self.token)
+    }
+
+    /// Where executions see the marks. Without a view of their own they see them where they are.
+    fn marks_inside(&self) -> String {
+        match self.level {
+            Level::Landlock => self.marks().display().to_string(),
+            Level::Namespaces | Level::Full => format!("/{}", self.token),
+        }
     }
 
     fn runs_file(&self) -> PathBuf {
@@ -83,7 +94,7 @@ impl Ground {
 
     /// What a line does that is to go on until it is killed, or the gate is opened.
     pub(crate) fn wait(&self) -> String {
-        format!("cat /{}/gate", self.token)
+        format!("cat {}/gate", self.marks_inside())
     }
 
     /// Lets everybody go on who waits at the gate.
@@ -91,9 +102,10 @@ impl Ground {
         drop(fs::File::options().write(true).open(self.gate()).unwrap());
     }
 
-    /// A line that leaves a mark under this name, does what it is given, and says so.
+    /// A line that leaves a mark under this name, says so, does what it is given, and says that, too. Each command
+    /// stands alone: whichever is killed, those behind it do not run.
     pub(crate) fn line(&self, name: &str, between: &str) -> String {
-        format!("echo {name} | tee -a /{}/runs && {between} && echo done", self.token)
+        format!("echo {name} >> {}/runs && echo {name} && {between} && echo done", self.marks_inside())
     }
 
     /// The marks, in the order in which they were left.
@@ -105,13 +117,20 @@ impl Ground {
     #[expect(clippy::disallowed_methods, reason = "this is the service itself, not something it runs")]
     pub(crate) fn spawn(&self) -> Child {
         let _ = fs::remove_file(self.data().join("url"));
-        Command::new(env!("CARGO_BIN_EXE_portcullis-server"))
+        let executable = env!("CARGO_BIN_EXE_portcullis-server");
+        let mut command = Command::new(executable);
+        if self.level == Level::Landlock {
+            command = Command::new("unshare");
+            command.args(["--user", "--map-root-user", "sh", "-c", WITHOUT_NAMESPACES, executable]);
+        }
+        command
             .process_group(0)
             .env_clear()
             .env("PORTCULLIS_DATA_DIR", self.data())
             .env("PORTCULLIS_LISTEN", "127.0.0.1:0")
             .env("PORTCULLIS_RULEBOOK", self.rulebook())
-            .env("PORTCULLIS_MOUNTS", format!("{}:/{}:rw", self.marks().display(), self.token))
+            .env("PORTCULLIS_MOUNTS", format!("{}:{}:rw", self.marks().display(), self.marks_inside()))
+            .env("PATH", "/usr/bin:/bin")
             .env("SOCKET_SERVICE_URL", self.peer.url())
             .envs(self.settings.iter().map(|(name, value)| (*name, value.as_str())))
             .stdin(Stdio::null())
@@ -148,7 +167,8 @@ impl Ground {
         .await;
         let Some(url) = url else {
             let log = self.log();
-            assert!(log.contains("could not start the sandbox"), "{log}");
+            let refused = self.level == Level::Landlock && log.contains("unshare");
+            assert!(refused || log.contains("could not start the sandbox"), "{log}");
             assert!(std::env::var_os("PORTCULLIS_REQUIRE_ALL").is_none(), "{log}");
             eprintln!("SKIPPED: this host cannot confine: {log}");
             return None;
@@ -207,6 +227,9 @@ fn names(directory: &Path) -> Vec<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
+/// Becomes the service in a user namespace in which no further one can be made. See namespaces(7).
+const WITHOUT_NAMESPACES: &str = r#"echo 0 > /proc/sys/user/max_user_namespaces && exec "$0""#;
+
 /// Every program of the lines here, and leave to write where the marks are.
 const RULEBOOK: &str = "\
 version = 1
@@ -216,7 +239,7 @@ workspace = \"/workspace\"
 write = \"allow\"
 [[rule]]
 name = \"all\"
-programs = [\"echo\", \"tee\", \"sleep\", \"true\", \"cat\"]
+programs = [\"echo\", \"sleep\", \"true\", \"cat\"]
 ";
 
 /// A service that runs.

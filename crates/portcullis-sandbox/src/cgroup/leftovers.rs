@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What every group of ours begins with; the launcher's process id follows.
 pub(super) const PREFIX: &str = "portcullis-";
@@ -12,6 +12,9 @@ pub(super) const PREFIX: &str = "portcullis-";
 /// How often, and how far apart, the removal of a group is tried that still has a dying process.
 const REMOVALS: u32 = 100;
 const REMOVAL_PAUSE: Duration = Duration::from_millis(2);
+
+/// How long a start waits, in each hierarchy, for what was killed together with its launcher and is not quite gone.
+const DYING: Duration = Duration::from_millis(500);
 
 /// What was found of earlier lives.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +28,7 @@ pub(crate) struct Leftovers {
 /// Removes every group beneath `place` whose launcher has ended and in which no process is left. One whose
 /// launcher lives belongs to another service on this host.
 pub(super) fn remove(place: &Path, own_pid: u32, found: &mut Leftovers) {
+    let deadline = Instant::now() + DYING;
     for entry in fs::read_dir(place).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u32>().ok()) else {
@@ -34,21 +38,29 @@ pub(super) fn remove(place: &Path, own_pid: u32, found: &mut Leftovers) {
         if pid != own_pid && Path::new("/proc").join(pid.to_string()).exists() {
             continue;
         }
-        match remove_tree(&path) {
+        match remove_tree(&path, deadline) {
             Ok(()) => found.removed.push(path),
             Err(_) => found.kept.push(path),
         }
     }
 }
 
-/// Removes an empty group and the groups beneath it; a group with a process is busy.
-fn remove_tree(path: &Path) -> io::Result<()> {
+/// Removes a group and the groups beneath it. One with a process is busy: until the deadline its end is waited for,
+/// since a service that was killed is often started again before the last of its processes is gone.
+fn remove_tree(path: &Path, deadline: Instant) -> io::Result<()> {
     for entry in fs::read_dir(path)?.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_tree(&entry.path())?;
+            remove_tree(&entry.path(), deadline)?;
         }
     }
-    fs::remove_dir(path)
+    loop {
+        match fs::remove_dir(path) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
+                thread::sleep(REMOVAL_PAUSE);
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Removes one group, and waits a moment for processes that have ended and are not quite gone.
