@@ -17,6 +17,7 @@ use crate::landlock::Ruleset;
 use crate::oom::Preference;
 use crate::programs::{self, Finder, Programs};
 use crate::rights::{self, View};
+use crate::removal;
 use crate::seccomp;
 use crate::sys::{self, Forked, Pid, Polled, WaitStatus};
 use crate::tree;
@@ -393,18 +394,7 @@ impl Cell {
 
     fn empty_host_workspace(&self) -> bool {
         let Some(workspace) = &self.host_workspace else { return true };
-        let Ok(entries) = std::fs::read_dir(workspace) else { return false };
-        for entry in entries.flatten() {
-            let path = entry.path();
-            let removed = match entry.file_type() {
-                Ok(kind) if kind.is_dir() => std::fs::remove_dir_all(&path),
-                _ => std::fs::remove_file(&path),
-            };
-            if removed.is_err() {
-                return false;
-            }
-        }
-        true
+        removal::empty(workspace).is_ok()
     }
 }
 

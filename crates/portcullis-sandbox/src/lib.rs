@@ -48,6 +48,7 @@ mod programs;
 mod rights;
 mod seccomp;
 mod stage;
+mod removal;
 mod start;
 mod sys;
 mod tree;

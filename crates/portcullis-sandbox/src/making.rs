@@ -17,6 +17,7 @@ use crate::descriptors;
 use crate::init;
 use crate::oom::Preference;
 use crate::programs::Finder;
+use crate::removal;
 use crate::seccomp;
 use crate::sys::{self, Forked, Pid, Polled};
 use crate::view;
@@ -95,7 +96,7 @@ impl MadeCell {
         let oom_kills =
             self.group.as_ref().and_then(|group| group.sample().ok()).map_or(0, |found| found.oom_kills);
         if let Some(workspace) = &self.workspace {
-            let _ = std::fs::remove_dir_all(workspace);
+            let _ = removal::remove(workspace);
         }
         drop(self.life);
         oom_kills
@@ -201,7 +202,7 @@ fn make_host_workspace(config: &Config, number: u32, owner: Option<u32>) -> Resu
     let parent = workspaces(config).join(std::process::id().to_string());
     DirBuilder::new().recursive(true).mode(0o711).create(&parent).at("workspace directory")?;
     let path = parent.join(format!("cell-{number}"));
-    match std::fs::remove_dir_all(&path) {
+    match removal::remove(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).at("workspace directory"),
         _ => {}
     }
@@ -209,7 +210,8 @@ fn make_host_workspace(config: &Config, number: u32, owner: Option<u32>) -> Resu
     if let Some(owner) = owner {
         std::os::unix::fs::chown(&path, Some(owner), Some(owner)).at("workspace directory")?;
     }
-    Ok(path)
+    // Paths of the host are compared by their text.
+    std::fs::canonicalize(path).at("workspace directory")
 }
 
 fn workspaces(config: &Config) -> PathBuf {

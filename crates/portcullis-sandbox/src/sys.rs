@@ -324,6 +324,35 @@ pub(crate) fn file_system_type(fd: BorrowedFd<'_>) -> io::Result<i64> {
 pub(crate) struct Polled<'fd> {
     pub(crate) fd: BorrowedFd<'fd>,
     pub(crate) ready: bool,
+/// Removes a name beneath a directory: of a file or, when said so, of an empty directory. See unlinkat(2).
+pub(crate) fn unlink_at(directory: BorrowedFd<'_>, name: &CStr, is_directory: bool) -> io::Result<()> {
+    let flags = if is_directory { libc::AT_REMOVEDIR } else { 0 };
+    // SAFETY: the name is NUL-ended and outlives the call.
+    check_int(unsafe { libc::unlinkat(directory.as_raw_fd(), name.as_ptr(), flags) })?;
+    Ok(())
+}
+
+/// Moves a name from one directory to another; refuses to replace anything. See renameat2(2).
+pub(crate) fn rename_at(
+    from: BorrowedFd<'_>,
+    name: &CStr,
+    to: BorrowedFd<'_>,
+    new_name: &CStr,
+) -> io::Result<()> {
+    // SAFETY: both names are NUL-ended and outlive the call.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_renameat2,
+            from.as_raw_fd(),
+            name.as_ptr(),
+            to.as_raw_fd(),
+            new_name.as_ptr(),
+            libc::RENAME_NOREPLACE,
+        )
+    })?;
+    Ok(())
+}
+
 }
 
 /// Waits until one can be read or is hung up, or the time is over (for ever without). See poll(2).
