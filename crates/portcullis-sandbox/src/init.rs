@@ -212,12 +212,12 @@ fn set_limits(job: &Job<'_>) -> Result<(), StepError> {
         (Resource::Cpu, limits.cpu_time.as_secs().saturating_add(1)),
         (Resource::FileSize, limits.file_size_bytes),
     ];
-    if job.level != Level::Landlock {
-        // Counted per user namespace and uid: those of this cell, which has two processes of its own. Where a
-        // cgroup counts too, that one is to be met first, since it says so.
-        let spare = if job.group_bounds_the_tree { u64::from(limits.processes) + 64 } else { 2 };
-        list.push((Resource::Processes, u64::from(limits.processes) + spare));
-    }
+    // Counted per user namespace and uid: those of this cell, which has two processes of its own; without a user
+    // namespace, all that the uid has on the host. Where a cgroup counts too, that one is to be met first, since
+    // it says so.
+    let others = if job.level == Level::Landlock { tree::tasks_of(sys::real_uid()) } else { 2 };
+    let spare = if job.group_bounds_the_tree { u64::from(limits.processes) + 64 } else { 0 };
+    list.push((Resource::Processes, u64::from(limits.processes) + others + spare));
     if !job.group_bounds_the_tree {
         list.push((Resource::Data, limits.memory_bytes));
     }

@@ -404,6 +404,12 @@ pub(crate) fn set_gid(gid: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Returns the real uid, by which processes are counted. See getuid(2).
+pub(crate) fn real_uid() -> u32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::getuid() }
+}
+
 /// Returns how many supplementary groups this process has. See getgroups(2).
 pub(crate) fn supplementary_groups() -> io::Result<usize> {
     // SAFETY: a size of zero asks for the count alone and writes nothing.
