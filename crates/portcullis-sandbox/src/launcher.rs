@@ -12,6 +12,7 @@ use portcullis_core::{CgroupVersion, Confinement, Level};
 
 use crate::cgroup;
 use crate::config::Config;
+use crate::descriptors;
 use crate::making::{self, Ground, Identities, MadeCell};
 use crate::sys::{self, Polled};
 use crate::tree;
@@ -38,7 +39,10 @@ pub(crate) fn run() -> ! {
 
 fn serve() -> Result<(), StepError> {
     let _ = sys::set_name(c"portcullis-launc");
-    sys::default_disposition(libc::SIGPIPE);
+    // Commands get these from us: what the service was started with ignored or blocked is not theirs. See
+    // signal(7).
+    sys::default_dispositions();
+    sys::unblock_all_signals().at("signal mask")?;
     for signal in IGNORED_SIGNALS {
         sys::ignore_signal(signal);
     }
@@ -49,6 +53,8 @@ fn serve() -> Result<(), StepError> {
     let nothing = sys::open_at(None, c"/dev/null", libc::O_RDWR, 0).at("open /dev/null")?;
     sys::duplicate_onto(std::os::fd::AsRawFd::as_raw_fd(&nothing), 0).at("standard input")?;
     drop(nothing);
+    // INVARIANT (nothing is handed on): what a parent left open without close-on-exec ends here.
+    descriptors::close_all_but(&[std::os::fd::AsRawFd::as_raw_fd(&link)]).at("close descriptors")?;
 
     // Cells inherit it: no group of whoever started the service is left to a command. Without privilege the
     // kernel refuses, and what stays is said. See setgroups(2).

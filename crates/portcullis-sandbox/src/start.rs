@@ -26,6 +26,14 @@ pub struct LauncherProcess {
     pub(crate) child: Child,
 }
 
+impl LauncherProcess {
+    /// Returns its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
 /// Why the launcher could not be started, or no cell be made.
 #[derive(Debug, thiserror::Error)]
 #[error("could not start the sandbox: {problem}")]

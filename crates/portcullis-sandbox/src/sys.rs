@@ -215,6 +215,26 @@ pub(crate) fn ignore_signal(signal: i32) {
     unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
+/// Gives every signal its default disposition, also those that the C library keeps for itself. See
+/// rt_sigaction(2).
+pub(crate) fn default_dispositions() {
+    // Handler, flags, restorer and mask of the kernel's own sigaction: all zero is SIG_DFL with nothing set.
+    const DEFAULT: [u64; 4] = [0; 4];
+    for signal in 1..=64 {
+        // SAFETY: the action is live, as large as the kernel reads, and its mask has the size that is passed; an
+        // unchangeable signal is only refused. A null old action is allowed.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                DEFAULT.as_ptr(),
+                ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            )
+        };
+    }
+}
+
 /// Takes one pending signal of these, waiting for it up to `timeout` (for ever without). Returns its number
 /// and the sender's pid as this pid namespace sees it: 0 for a sender outside. See sigtimedwait(2).
 pub(crate) fn take_signal(signals: &[i32], timeout: Option<Duration>) -> io::Result<Option<(i32, Pid)>> {
