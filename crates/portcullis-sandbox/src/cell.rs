@@ -16,8 +16,8 @@ use crate::init::{self, Report};
 use crate::landlock::Ruleset;
 use crate::oom::Preference;
 use crate::programs::{self, Finder, Programs};
-use crate::rights::{self, View};
 use crate::removal;
+use crate::rights::{self, View};
 use crate::seccomp;
 use crate::sys::{self, Forked, Pid, Polled, WaitStatus};
 use crate::tree;
@@ -206,6 +206,8 @@ impl Cell {
         };
         let started = Instant::now();
         let targets: Vec<ViewPath> = self.config.mounts.iter().map(|mount| mount.target.clone()).collect();
+        let writable = self.config.mounts.iter().filter(|mount| mount.writable);
+        let writable: Vec<ViewPath> = writable.map(|mount| mount.target.clone()).collect();
         let own_proc = plan.writes() || !programs::are_indifferent_to_proc(programs);
         let proc = if own_proc { Proc::Own } else { Proc::OfTheCell };
         let parts = PrivateParts::new(plan, &targets, proc);
@@ -229,6 +231,7 @@ impl Cell {
                 group_bounds_the_tree: self.group.is_some(),
                 filters: &self.filters,
                 mounts: &targets,
+                writable: &writable,
                 parts: &parts,
                 user_name: &self.config.user_name,
                 host_workspace: self.host_workspace.as_deref(),

@@ -4,6 +4,7 @@
 //! never; matches are sorted by their bytes; a pattern without a match stays as it is. Beyond POSIX, a match
 //! that begins with `-` gets `./` before it, so that no file name becomes an option.
 
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
@@ -16,8 +17,11 @@ pub(crate) const MAX_MATCHES: usize = 100_000;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooMany;
 
+/// Opens a directory to list it; `None` where that is not allowed or not possible.
+pub(crate) type Open<'a> = &'a dyn Fn(&Path) -> Option<OwnedFd>;
+
 /// Returns the words that a word becomes, as bytes; relative patterns are matched from the working directory.
-pub(crate) fn expand(word: &Word) -> Result<Vec<Vec<u8>>, TooMany> {
+pub(crate) fn expand(word: &Word, open: Open<'_>) -> Result<Vec<Vec<u8>>, TooMany> {
     if let Some(text) = word.as_literal() {
         return Ok(vec![text.as_bytes().to_vec()]);
     }
@@ -27,7 +31,7 @@ pub(crate) fn expand(word: &Word) -> Result<Vec<Vec<u8>>, TooMany> {
         let last = index + 1 == components.len();
         let mut next = Vec::new();
         for prefix in found {
-            step(&prefix, component, last, &mut next)?;
+            step(&prefix, component, last, open, &mut next)?;
         }
         found = next;
     }
@@ -81,7 +85,13 @@ fn push(list: &mut Vec<Component>, piece: Piece) {
 }
 
 /// Extends one matched prefix by one component.
-fn step(prefix: &[u8], component: &Component, last: bool, next: &mut Vec<Vec<u8>>) -> Result<(), TooMany> {
+fn step(
+    prefix: &[u8],
+    component: &Component,
+    last: bool,
+    open: Open<'_>,
+    next: &mut Vec<Vec<u8>>,
+) -> Result<(), TooMany> {
     let mut add = |name: &[u8], must_be: bool| {
         let mut path = [prefix, name].concat();
         if must_be && std::fs::symlink_metadata(Path::new(std::ffi::OsStr::from_bytes(&path))).is_err() {
@@ -106,7 +116,9 @@ fn step(prefix: &[u8], component: &Component, last: bool, next: &mut Vec<Vec<u8>
         return add(name.as_bytes(), !name.is_empty());
     }
     let directory = if prefix.is_empty() { b".".as_slice() } else { prefix };
-    let Ok(entries) = std::fs::read_dir(Path::new(std::ffi::OsStr::from_bytes(directory))) else {
+    let Some(opened) = open(Path::new(std::ffi::OsStr::from_bytes(directory))) else { return Ok(()) };
+    // Listed by the descriptor: the name may lead elsewhere by now.
+    let Ok(entries) = std::fs::read_dir(format!("/proc/self/fd/{}", opened.as_raw_fd())) else {
         return Ok(());
     };
     for entry in entries.flatten() {
@@ -236,7 +248,8 @@ mod tests {
         let root = directory.path().to_str().unwrap().to_owned();
         let word = |pieces| Word { pieces, span: Span::new(0, 0) };
         let names = |pieces| -> Vec<String> {
-            let found = expand(&word(pieces)).unwrap();
+            let open = |path: &Path| std::fs::File::open(path).ok().map(OwnedFd::from);
+            let found = expand(&word(pieces), &open).unwrap();
             found.into_iter().map(|b| String::from_utf8(b).unwrap().replace(&root, "")).collect()
         };
         assert_eq!(

@@ -15,6 +15,7 @@ use crate::descriptors;
 use crate::landlock::Ruleset;
 use crate::launcher;
 use crate::line::{self, Filters, LineEnd, Setting};
+use crate::paths::Paths;
 use crate::programs::Programs;
 use crate::rights::View;
 use crate::seccomp::{self, Part};
@@ -49,6 +50,8 @@ pub(crate) struct Job<'a> {
     /// Whether a cgroup bounds the tree as a whole; otherwise rlimits bound each process.
     pub(crate) group_bounds_the_tree: bool,
     pub(crate) mounts: &'a [ViewPath],
+    /// Those of the mounts where permits may give the right to write.
+    pub(crate) writable: &'a [ViewPath],
     pub(crate) parts: &'a PrivateParts<'a>,
     pub(crate) user_name: &'a str,
     /// Where the service's own workspace lies at level `landlock`.
@@ -89,13 +92,16 @@ fn prepare(job: &Job<'_>) -> Result<(), StepError> {
     match job.level {
         Level::Full | Level::Namespaces => {
             job.parts.add()?;
-            std::env::set_current_dir(job.plan.working_directory.as_str()).at("working directory")?;
+            paths(job).enter(&job.plan.working_directory).at("working directory")?;
         }
         Level::Landlock => {
             sys::set_parent_death_signal(libc::SIGKILL).at("parent-death signal")?;
             sys::set_subreaper().at("subreaper")?;
-            let directory = job.host_workspace.unwrap_or(Path::new("/"));
-            std::env::set_current_dir(directory).at("working directory")?;
+            let directory = paths(job).locate(&job.plan.working_directory);
+            if job.plan.working_directory.is_beneath(&job.plan.workspace) {
+                std::fs::create_dir_all(&directory).at("working directory")?;
+            }
+            paths(job).enter(&job.plan.working_directory).at("working directory")?;
         }
     }
     set_limits(job)?;
@@ -113,6 +119,10 @@ fn prepare(job: &Job<'_>) -> Result<(), StepError> {
     }
 }
 
+fn paths<'a>(job: &Job<'a>) -> Paths<'a> {
+    Paths::new(&job.plan.workspace, job.host_workspace, job.mounts, job.writable)
+}
+
 fn carry_out(job: &Job<'_>) -> Report {
     let (writer, reader) = command_filters(job);
     let (stopper, signal_all): (Pid, fn(i32)) = match job.level {
@@ -125,8 +135,9 @@ fn carry_out(job: &Job<'_>) -> Report {
         rulesets: job.rulesets,
         environment: environment(job),
         landlock_abi: job.landlock_abi,
+        paths: &paths(job),
         view: match job.host_workspace {
-            Some(workspace) => View::Host { workspace, mounts: job.mounts },
+            Some(workspace) => View::Host { workspace, mounts: job.mounts, writable: job.writable },
             None => View::Own { mounts: job.mounts },
         },
         filters: Filters { writer, reader },

@@ -3,19 +3,21 @@
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::rc::Rc;
 
-use portcullis_core::{Command, Connector, Plan, SimpleCommand};
+use portcullis_core::{Command, Connector, Plan, SimpleCommand, ViewPath};
 
 use crate::glob;
 use crate::landlock::Ruleset;
+use crate::paths::Paths;
 use crate::programs::Programs;
 use crate::rights::View;
 use crate::stage::{self, Plumbing, StageFailure};
 use crate::sys::{self, Forked, Pid, WaitStatus};
-use crate::wire::{Refused, StepError};
+use crate::wire::{AtStep, Refused, StepError};
 
 /// What every command of a line shares.
 pub(crate) struct Setting<'a> {
@@ -26,6 +28,7 @@ pub(crate) struct Setting<'a> {
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) landlock_abi: Option<u32>,
     pub(crate) view: View<'a>,
+    pub(crate) paths: &'a Paths<'a>,
     /// The filter that a command takes on beside the one that init has: for those that may write, and for
     /// those that only read. An empty one adds nothing.
     pub(crate) filters: Filters<'a>,
@@ -58,6 +61,7 @@ pub(crate) fn carry_out(setting: &Setting<'_>) -> LineEnd {
     let mut status = WaitStatus::Exited(0);
     let mut something_ran = false;
     let mut next = 0;
+    let mut directory = setting.plan.working_directory.clone();
     for step in &setting.plan.script.steps {
         // Commands are numbered whether they run or not.
         let first = next;
@@ -69,7 +73,17 @@ pub(crate) fn carry_out(setting: &Setting<'_>) -> LineEnd {
             _ => {}
         }
         if let [Command::ChangeDirectory(change)] = step.pipeline.commands.as_slice() {
-            status = WaitStatus::Exited(change_directory(&change.directory));
+            let to = ViewPath::resolve(&directory, &change.directory);
+            match setting.paths.enter(&to) {
+                Ok(()) => {
+                    directory = to;
+                    status = WaitStatus::Exited(0);
+                }
+                Err(error) => {
+                    stage::complain(&format!("cd: `{}`: {error}", change.directory));
+                    status = WaitStatus::Exited(1);
+                }
+            }
             continue;
         }
         let commands: Vec<&SimpleCommand> = step
@@ -86,16 +100,16 @@ pub(crate) fn carry_out(setting: &Setting<'_>) -> LineEnd {
             return if something_ran { LineEnd::Broken(step) } else { LineEnd::Refused(Refused::Step(step)) };
         }
         let rulesets = setting.rulesets.get(first..next).unwrap_or_default();
-        match run_pipeline(setting, &commands, rulesets, !something_ran) {
+        match run_pipeline(setting, &directory, &commands, rulesets, !something_ran) {
             Ok(ended) => {
                 status = ended.status;
                 if ended.told_to_stop {
                     break;
                 }
             }
-            Err(failure) => {
+            Err(failed) => {
                 (setting.signal_all)(libc::SIGKILL);
-                return refuse_or_break(failure, something_ran || commands.len() > 1);
+                return refuse_or_break(failed.step, something_ran || failed.something_ran);
             }
         }
         something_ran = true;
@@ -107,20 +121,10 @@ fn refuse_or_break(failure: StepError, something_ran: bool) -> LineEnd {
     if something_ran { LineEnd::Broken(failure) } else { LineEnd::Refused(Refused::Step(failure)) }
 }
 
-/// Changes the directory for the rest of the line, following no link: the verdict knew the path by its text.
-fn change_directory(directory: &str) -> i32 {
-    let entered = stage::walk(directory).and_then(|(parent, name)| {
-        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-        let fd = sys::open_at(Some(std::os::fd::AsFd::as_fd(&parent)), &name, flags, 0)?;
-        sys::change_directory(std::os::fd::AsFd::as_fd(&fd))
-    });
-    match entered {
-        Ok(()) => 0,
-        Err(error) => {
-            stage::complain(&format!("cd: `{directory}`: {error}"));
-            1
-        }
-    }
+/// A step that failed, and whether something of its pipeline may have run.
+struct Failed {
+    step: StepError,
+    something_ran: bool,
 }
 
 struct PipelineEnd {
@@ -132,14 +136,14 @@ struct PipelineEnd {
 /// the confinement failed in one, or that the only command of a `first` pipeline would not execute.
 fn run_pipeline(
     setting: &Setting<'_>,
+    directory: &ViewPath,
     commands: &[&SimpleCommand],
     rulesets: &[Option<Rc<Ruleset>>],
     first: bool,
-) -> Result<PipelineEnd, StepError> {
-    let at = |step: &'static str| move |error: io::Error| StepError::new(step, &error);
+) -> Result<PipelineEnd, Failed> {
     let mut argument_vectors = Vec::new();
     for command in commands {
-        match argument_vector(command) {
+        match argument_vector(setting, directory, command) {
             Some(argv) => argument_vectors.push(argv),
             None => {
                 stage::complain(&format!("{}: a pattern matches too many names", command.program));
@@ -147,21 +151,22 @@ fn run_pipeline(
             }
         }
     }
-    let (failures_read, failures_write) = sys::pipe().map_err(at("pipe"))?;
     let mut pids = Vec::new();
+    let failed = |something_ran| move |step| Failed { step, something_ran };
+    let (failures_read, failures_write) = sys::pipe().at("pipe").map_err(failed(false))?;
     let mut input: Option<OwnedFd> = None;
     for (index, (command, argv)) in commands.iter().zip(&argument_vectors).enumerate() {
         let (next_input, output) = if index + 1 < commands.len() {
-            let (read, write) = sys::pipe().map_err(at("pipe"))?;
+            let (read, write) = sys::pipe().at("pipe").map_err(failed(!pids.is_empty()))?;
             (Some(read), Some(write))
         } else {
             (None, None)
         };
-        let failures = failures_write.try_clone().map_err(at("pipe"))?;
+        let failures = failures_write.try_clone().at("pipe").map_err(failed(!pids.is_empty()))?;
         let ruleset = rulesets.get(index).and_then(Option::as_deref);
         let plumbing = Plumbing { input: input.take(), output, failures, ruleset };
         match sys::fork() {
-            Ok(Forked::Child) => stage::become_command(setting, command, argv, plumbing),
+            Ok(Forked::Child) => stage::become_command(setting, directory, command, argv, plumbing),
             Ok(Forked::Parent(pid)) => pids.push(pid),
             // Out of processes or memory: said as a shell says it; what has started goes on and ends.
             Err(error) => {
@@ -172,23 +177,29 @@ fn run_pipeline(
         input = next_input;
     }
     drop(failures_write);
-    let failure = first_failure(failures_read, commands.len())?;
+    // Without it nobody knows what has become its program.
+    let failure = first_failure(failures_read, commands.len()).map_err(failed(true))?;
     if let Some(StageFailure::Step(step)) = failure {
-        return Err(step);
+        return Err(failed(commands.len() > 1)(step));
     }
     if let Some(StageFailure::Exec(step)) = failure {
         if first && commands.len() == 1 {
-            return Err(step);
+            return Err(failed(false)(step));
         }
         stage::complain(&format!("cannot {}: {}", step.step, step.source()));
     }
     Ok(wait_for(setting, &pids))
 }
 
-fn argument_vector(command: &SimpleCommand) -> Option<Vec<CString>> {
+fn argument_vector(
+    setting: &Setting<'_>,
+    directory: &ViewPath,
+    command: &SimpleCommand,
+) -> Option<Vec<CString>> {
+    let open = |path: &Path| setting.paths.open_to_list(directory, path, &command.rights.read);
     let mut argv = vec![CString::new(command.program.as_str()).ok()?];
     for word in &command.arguments {
-        for argument in glob::expand(word).ok()? {
+        for argument in glob::expand(word, &open).ok()? {
             argv.push(CString::new(argument).ok()?);
         }
     }
@@ -199,8 +210,7 @@ fn argument_vector(command: &SimpleCommand) -> Option<Vec<CString>> {
 fn first_failure(failures: OwnedFd, commands: usize) -> Result<Option<StageFailure>, StepError> {
     let most = u64::try_from(commands).unwrap_or(u64::MAX).saturating_mul(4_096);
     let mut bytes = Vec::new();
-    let read = std::fs::File::from(failures).take(most).read_to_end(&mut bytes);
-    read.map_err(|error| StepError::new("failure report", &error))?;
+    std::fs::File::from(failures).take(most).read_to_end(&mut bytes).at("failure report")?;
     if bytes.is_empty() {
         return Ok(None);
     }

@@ -9,11 +9,11 @@ use crate::landlock::{self, Ruleset};
 use crate::programs::Programs;
 
 /// Directories of every view that hold nothing of the host's users; every command may read them.
-const COMMON: [&str; 10] =
+pub(crate) const COMMON: [&str; 10] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/proc", "/dev"];
 /// At level `landlock` the view is the host's own: of `/etc` only what the loader needs may be read, of `/proc`
 /// only the command itself, of `/dev` only devices without a state.
-const COMMON_ON_THE_HOST: [&str; 13] = [
+pub(crate) const COMMON_ON_THE_HOST: [&str; 13] = [
     "/usr",
     "/bin",
     "/sbin",
@@ -29,7 +29,7 @@ const COMMON_ON_THE_HOST: [&str; 13] = [
     "/dev/urandom",
 ];
 /// Devices that swallow what is written to them.
-const SINKS: [&str; 3] = ["/dev/null", "/dev/zero", "/dev/full"];
+pub(crate) const SINKS: [&str; 3] = ["/dev/null", "/dev/zero", "/dev/full"];
 
 /// Where the command will run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub(crate) enum View<'a> {
         workspace: &'a Path,
         /// Directories of the configuration, which are where they are on the host.
         mounts: &'a [ViewPath],
+        /// Those of them where permits may give the right to write; elsewhere nothing is mounted read-only.
+        writable: &'a [ViewPath],
     },
 }
 
@@ -91,7 +93,7 @@ pub(crate) fn ruleset(
     }
     for path in delete {
         // Removing an entry is a right on the directory that holds it.
-        let holder = if *path == plan.workspace { None } else { path.parent() };
+        let holder = if view.is_top(path, &plan.workspace) { None } else { path.parent() };
         if let Some(place) = view.place_to_write(holder.as_ref().unwrap_or(path), &plan.workspace) {
             ruleset.allow(&place, landlock::DELETE)?;
         }
@@ -107,7 +109,7 @@ impl View<'_> {
     /// Returns what a right to read a path grants. On the host it is as much as a view would show: what lies
     /// beneath a directory that a view would hold, and of a directory above some those.
     fn places_to_read(self, path: &ViewPath, workspace: &ViewPath) -> Vec<PathBuf> {
-        let Self::Host { workspace: host_workspace, mounts } = self else {
+        let Self::Host { workspace: host_workspace, mounts, .. } = self else {
             return vec![PathBuf::from(path.as_str())];
         };
         let mut places = Vec::new();
@@ -126,10 +128,16 @@ impl View<'_> {
         places
     }
 
+    /// Whether a path is the workspace or a mount, which cannot be removed: only what is in it can.
+    fn is_top(self, path: &ViewPath, workspace: &ViewPath) -> bool {
+        let (Self::Own { mounts } | Self::Host { mounts, .. }) = self;
+        path == workspace || mounts.contains(path)
+    }
+
     /// Returns what a right to write a path grants: itself, or the nearest directory above it that exists in
     /// the workspace or a mount.
     fn place_to_write(self, path: &ViewPath, workspace: &ViewPath) -> Option<PathBuf> {
-        let (Self::Own { mounts } | Self::Host { mounts, .. }) = self;
+        let (Self::Own { mounts } | Self::Host { writable: mounts, .. }) = self;
         let mut at = path.clone();
         loop {
             let in_workspace = at.is_beneath(workspace);
@@ -177,7 +185,7 @@ mod tests {
     #[test]
     fn on_the_host_reading_is_as_wide_as_a_view_would_be() {
         let mounts = [path("/srv/data")];
-        let view = View::Host { workspace: Path::new("/state/cell-0"), mounts: &mounts };
+        let view = View::Host { workspace: Path::new("/state/cell-0"), mounts: &mounts, writable: &[] };
         for (asked, granted) in [
             ("/", vec!["/srv/data", "/state/cell-0"]),
             ("/srv/data/x", vec!["/srv/data/x"]),
@@ -205,7 +213,9 @@ mod tests {
         let mounts = [top.clone()];
         let mounted = View::Own { mounts: &mounts };
         assert_eq!(mounted.place_to_write(&inside, &path("/workspace")), Some(directory.path().join("a")));
-        let host = View::Host { workspace: directory.path(), mounts: &[] };
+        let host = View::Host { workspace: directory.path(), mounts: &mounts, writable: &[] };
+        assert_eq!(host.place_to_write(&inside, &path("/workspace")), None, "a mount that is only read");
+        assert!(host.is_top(&top, &path("/workspace")) && !host.is_top(&inside, &path("/workspace")));
         assert_eq!(
             host.place_to_write(&path("/workspace/a/new"), &path("/workspace")),
             Some(directory.path().join("a"))

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use portcullis_core::{Duplicate, Redirection, RedirectionTarget, SimpleCommand};
+use portcullis_core::{Duplicate, RedirectionTarget, SimpleCommand, ViewPath};
 use serde::{Deserialize, Serialize};
 
 use crate::descriptors;
@@ -48,15 +48,16 @@ pub(crate) struct Plumbing<'a> {
 /// keeps a reader from changing modes and times comes last, just before the program.
 pub(crate) fn become_command(
     setting: &Setting<'_>,
+    directory: &ViewPath,
     command: &SimpleCommand,
     argv: &[CString],
     plumbing: Plumbing<'_>,
 ) -> ! {
     let failures = match connect(&plumbing) {
         Ok(failures) => failures,
-        Err(_) => sys::exit_now(STATUS_NOT_EXECUTED),
+        Err(step) => fail(plumbing.failures, &StageFailure::Step(step)),
     };
-    if let Err((redirection, error)) = redirect(&command.redirections) {
+    if let Err((redirection, error)) = redirect(setting, directory, command) {
         complain(&format!("cannot open `{redirection}`: {error}"));
         sys::exit_now(STATUS_REDIRECTION);
     }
@@ -67,7 +68,12 @@ pub(crate) fn become_command(
             StageFailure::Exec(StepError::new(format!("execute {}", command.program), &error))
         }
     };
-    if let Ok(bytes) = postcard::to_stdvec(&failure) {
+    fail(failures, &failure)
+}
+
+/// Says why the command never became its program, and ends.
+fn fail(failures: OwnedFd, failure: &StageFailure) -> ! {
+    if let Ok(bytes) = postcard::to_stdvec(failure) {
         // Fewer bytes than PIPE_BUF, so that reports of several commands never mix; see pipe(7).
         let _ = std::fs::File::from(failures).write_all(&bytes);
     }
@@ -75,19 +81,25 @@ pub(crate) fn become_command(
 }
 
 /// Puts the pipeline's ends in place. Returns where failures go.
-fn connect(plumbing: &Plumbing<'_>) -> io::Result<OwnedFd> {
+fn connect(plumbing: &Plumbing<'_>) -> Result<OwnedFd, StepError> {
     if let Some(input) = &plumbing.input {
-        sys::duplicate_onto(input.as_raw_fd(), 0)?;
+        sys::duplicate_onto(input.as_raw_fd(), 0).at("connect the pipeline")?;
     }
     if let Some(output) = &plumbing.output {
-        sys::duplicate_onto(output.as_raw_fd(), 1)?;
+        sys::duplicate_onto(output.as_raw_fd(), 1).at("connect the pipeline")?;
     }
-    sys::duplicate_above(plumbing.failures.as_fd(), 3)
+    sys::duplicate_above(plumbing.failures.as_fd(), 3).at("failure pipe of the command")
 }
 
-/// Carries redirections out from left to right.
-fn redirect(redirections: &[Redirection]) -> Result<(), (String, io::Error)> {
-    for redirection in redirections {
+/// Carries redirections out from left to right. Their paths count from the working directory of the line, by
+/// their text.
+fn redirect(
+    setting: &Setting<'_>,
+    directory: &ViewPath,
+    command: &SimpleCommand,
+) -> Result<(), (String, io::Error)> {
+    let resolve = |path: &str| ViewPath::resolve(directory, path);
+    for redirection in &command.redirections {
         let target = i32::from(redirection.descriptor);
         let opened = match &redirection.target {
             RedirectionTarget::Duplicate(source) => {
@@ -98,9 +110,9 @@ fn redirect(redirections: &[Redirection]) -> Result<(), (String, io::Error)> {
                 sys::duplicate_onto(source, target).map_err(|error| (format!("&{source}"), error))?;
                 continue;
             }
-            RedirectionTarget::Read(path) => open_to_read(path),
-            RedirectionTarget::Truncate(path) => open_to_write(path, libc::O_TRUNC),
-            RedirectionTarget::Append(path) => open_to_write(path, libc::O_APPEND),
+            RedirectionTarget::Read(path) => setting.paths.open_to_read(&resolve(path), &command.rights.read),
+            RedirectionTarget::Truncate(path) => setting.paths.open_to_write(&resolve(path), libc::O_TRUNC),
+            RedirectionTarget::Append(path) => setting.paths.open_to_write(&resolve(path), libc::O_APPEND),
         };
         let path = match &redirection.target {
             RedirectionTarget::Read(path)
@@ -112,37 +124,6 @@ fn redirect(redirections: &[Redirection]) -> Result<(), (String, io::Error)> {
         placed.map_err(|error| (path.clone(), error))?;
     }
     Ok(())
-}
-
-/// Opens for reading. Links are followed inside the view, but nothing of `/proc` is handed on: what is
-/// opened there would be this process, not the command.
-fn open_to_read(path: &str) -> io::Result<OwnedFd> {
-    let fd = sys::open_at(None, &CString::new(path)?, libc::O_RDONLY | libc::O_NOCTTY, 0)?;
-    if sys::file_system_type(fd.as_fd())? == libc::PROC_SUPER_MAGIC {
-        return Err(io::Error::from_raw_os_error(libc::EACCES));
-    }
-    Ok(fd)
-}
-
-/// Opens for writing without following a link at any component, so that nothing planted in the workspace
-/// leads elsewhere.
-fn open_to_write(path: &str, how: i32) -> io::Result<OwnedFd> {
-    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_NOFOLLOW | libc::O_NOCTTY | how;
-    let (directory, name) = walk(path)?;
-    sys::open_at(Some(directory.as_fd()), &name, flags, 0o666)
-}
-
-/// Opens the directory of a path component by component, following no link; returns it with the last name.
-pub(crate) fn walk(path: &str) -> io::Result<(OwnedFd, CString)> {
-    let start = if path.starts_with('/') { c"/" } else { c"." };
-    let directory_flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    let mut directory = sys::open_at(None, start, directory_flags, 0)?;
-    let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    let last = parts.pop().unwrap_or(".");
-    for part in parts {
-        directory = sys::open_at(Some(directory.as_fd()), &CString::new(part)?, directory_flags, 0)?;
-    }
-    Ok((directory, CString::new(last)?))
 }
 
 /// Takes on everything that holds the command to its rights, and returns the path of its program.

@@ -324,26 +324,6 @@ pub(crate) fn open_at(
     Ok(own(fd.into()))
 }
 
-/// Makes an opened directory the working directory. See fchdir(2).
-pub(crate) fn change_directory(directory: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: takes a descriptor held open by the caller.
-    check_int(unsafe { libc::fchdir(directory.as_raw_fd()) })?;
-    Ok(())
-}
-
-/// Returns the magic number of the file system that holds an open file. See fstatfs(2).
-pub(crate) fn file_system_type(fd: BorrowedFd<'_>) -> io::Result<i64> {
-    // SAFETY: an all-zero statfs is a valid value of that plain struct.
-    let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is to a live local of the type that the kernel writes.
-    check_int(unsafe { libc::fstatfs(fd.as_raw_fd(), &raw mut stat) })?;
-    Ok(stat.f_type)
-}
-
-/// A descriptor to wait for reading on, and whether it is ready or hung up.
-pub(crate) struct Polled<'fd> {
-    pub(crate) fd: BorrowedFd<'fd>,
-    pub(crate) ready: bool,
 /// Removes a name beneath a directory: of a file or, when said so, of an empty directory. See unlinkat(2).
 pub(crate) fn unlink_at(directory: BorrowedFd<'_>, name: &CStr, is_directory: bool) -> io::Result<()> {
     let flags = if is_directory { libc::AT_REMOVEDIR } else { 0 };
@@ -373,6 +353,26 @@ pub(crate) fn rename_at(
     Ok(())
 }
 
+/// Makes an opened directory the working directory. See fchdir(2).
+pub(crate) fn change_directory(directory: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes a descriptor held open by the caller.
+    check_int(unsafe { libc::fchdir(directory.as_raw_fd()) })?;
+    Ok(())
+}
+
+/// Returns the magic number of the file system that holds an open file. See fstatfs(2).
+pub(crate) fn file_system_type(fd: BorrowedFd<'_>) -> io::Result<i64> {
+    // SAFETY: an all-zero statfs is a valid value of that plain struct.
+    let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a live local of the type that the kernel writes.
+    check_int(unsafe { libc::fstatfs(fd.as_raw_fd(), &raw mut stat) })?;
+    Ok(stat.f_type)
+}
+
+/// A descriptor to wait for reading on, and whether it is ready or hung up.
+pub(crate) struct Polled<'fd> {
+    pub(crate) fd: BorrowedFd<'fd>,
+    pub(crate) ready: bool,
 }
 
 /// Waits until one can be read or is hung up, or the time is over (for ever without). See poll(2).
