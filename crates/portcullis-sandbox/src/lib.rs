@@ -37,6 +37,8 @@ mod config;
 mod descriptors;
 mod doctor;
 mod elf;
+#[cfg(feature = "fault-injection")]
+mod faults;
 mod glob;
 mod init;
 mod landlock;
@@ -59,4 +61,6 @@ mod wire;
 pub use client::Sandbox;
 pub use config::{Config, Mount};
 pub use doctor::{Findings, Mechanism, Mend, Need, Program, Standing, Trial, examine, examine_from};
+#[cfg(feature = "fault-injection")]
+pub use faults::{Fault, fail_steps};
 pub use start::{LauncherProcess, StartError, enter_if_launcher, start_launcher, start_launcher_from};

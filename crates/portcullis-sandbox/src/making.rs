@@ -316,11 +316,13 @@ fn prepare_from_inside(cell: &mut Cell, host_id: Option<u32>, go: &OwnedFd) -> R
     init::lower_limits(&init::FIXED_LIMITS)?;
     for capability in 0..MOST_CAPABILITIES {
         match sys::drop_bounding_capability(capability) {
-            Ok(true) => {}
-            Ok(false) => break,
             // Without CAP_SETPCAP the bounding set stays; `no_new_privs` and the empty sets hold all the same.
             Err(_) if cell.level == Level::Landlock => break,
-            Err(error) => return Err(StepError::new("bounding set", &error)),
+            dropped => {
+                if !dropped.at("bounding set")? {
+                    break;
+                }
+            }
         }
     }
     let kept = if cell.level == Level::Landlock { 0 } else { CELL_CAPABILITIES };

@@ -153,6 +153,10 @@ pub(crate) trait AtStep<T> {
 
 impl<T> AtStep<T> for io::Result<T> {
     fn at(self, step: &str) -> Result<T, StepError> {
+        #[cfg(feature = "fault-injection")]
+        if let Some(errno) = crate::faults::asked(step) {
+            return Err(StepError { step: step.to_owned(), errno });
+        }
         self.map_err(|error| StepError::new(step, &error))
     }
 }
