@@ -1,11 +1,12 @@
 //! How executions end: nothing is left, whoever ends them.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use portcullis_core::{Ended, Level, StopReason};
 
 use crate::harness::{Line, Watcher, bench, check, check_end, has};
+use crate::host::{runs, wait_until};
 
 fn stopping_after(text: &'static str) -> Arc<Watcher> {
     Arc::new(Watcher { stop_after: Some(text), ..Watcher::default() })
@@ -14,24 +15,6 @@ fn stopping_after(text: &'static str) -> Arc<Watcher> {
 /// Returns a number of seconds that no other run of these tests on this host has, to know our processes by.
 fn mark(number: u32) -> String {
     format!("{number}{:07}", std::process::id())
-}
-
-/// Whether a process of this host has `text` in its command line; cells show theirs to root outside.
-fn runs(text: &str) -> bool {
-    std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).replace('\0', " ").contains(text)
-    })
-}
-
-/// Awaits a condition; a bound far beyond what is promised keeps a failure from hanging.
-#[track_caller]
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < Duration::from_secs(20), "{what} did not come true");
-        std::thread::yield_now();
-    }
 }
 
 #[test]

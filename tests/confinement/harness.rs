@@ -1,24 +1,27 @@
 //! Runs the probe in a cell and looks at what it printed.
 
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use portcullis_core::{
-    Command, Confinement, Connector, Ended, ExecutionObserver, Flow, LaunchError, Launcher, Level, Limits,
-    Outcome, OutputStream, Permit, Pipeline, Plan, ProgramName, Redirection, RedirectionTarget, Rights,
-    Script, SimpleCommand, Span, Step, StopReason, ViewPath, Word,
+    Confinement, Ended, ExecutionObserver, Flow, LaunchError, Launcher, Level, Outcome, OutputStream,
+    StopReason,
 };
-use portcullis_sandbox::{Config, Mount, Sandbox, start_launcher_from};
+use portcullis_sandbox::{Config, Mount, Sandbox, StartError, start_launcher_from};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
-const NOWHERE: Span = Span { start: 0, end: 0 };
+use crate::host::{descendants, workshop};
+pub(crate) use crate::permit::{Line, path};
 
 /// The sandbox that all cases of this process share, with the runtime that drives it.
 pub(crate) struct Bench {
     pub(crate) runtime: Runtime,
-    pub(crate) sandbox: Sandbox,
+    pub(crate) sandbox: Arc<Sandbox>,
+    /// The launcher's process id.
+    pub(crate) launcher: u32,
 }
 
 /// Returns the shared bench at the best level of this host.
@@ -43,13 +46,50 @@ pub(crate) fn skip(reason: &str) {
     eprintln!("SKIPPED: {reason}");
 }
 
+/// Whether the tests run as root; says it aloud when a case needs that.
+pub(crate) fn as_root(what: &str) -> bool {
+    let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    if !root {
+        skip(&format!("only root can see {what}"));
+    }
+    root
+}
+
 impl Bench {
     pub(crate) fn new(config: &Config) -> Self {
+        Self::started_as("confinement-probe", config).unwrap()
+    }
+
+    /// Starts the launcher by a name, which says what it finds at its start; see the probe's `wrapper`.
+    pub(crate) fn started_as(name: &str, config: &Config) -> Result<Self, StartError> {
+        let executable = workshop().join(name);
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let process = start_launcher_from(&probe(), config).unwrap();
-        let sandbox = runtime.block_on(Sandbox::connect(process)).unwrap();
-        Self { runtime, sandbox }
+        if let Err(error) = symlink(workshop().join("bin/confinement-probe"), &executable) {
+            assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+        }
+        let process = start_launcher_from(&executable, config)?;
+        let launcher = process.id();
+        let sandbox = Arc::new(runtime.block_on(Sandbox::connect(process))?);
+        Ok(Self { runtime, sandbox, launcher })
+    }
+
+    /// Whether a process of this launcher has `text` in its command line.
+    pub(crate) fn runs(&self, text: &str) -> bool {
+        descendants(self.launcher).iter().any(|process| process.command_line.contains(text))
+    }
+
+    /// Starts a line and returns once it has printed a text.
+    pub(crate) fn hold(&self, line: Line, text: &str) -> Held<'_> {
+        let watcher = Arc::new(Watcher::default());
+        let (sandbox, permit) = (Arc::clone(&self.sandbox), line.permit());
+        let observer: Arc<dyn ExecutionObserver> = Arc::<Watcher>::clone(&watcher);
+        let task = self.runtime.spawn(async move { sandbox.launch(permit, observer).await });
+        let printed = self.runtime.block_on(async {
+            tokio::time::timeout(Duration::from_secs(30), watcher.printed(text)).await.is_ok()
+        });
+        assert!(printed, "it printed {:?}", String::from_utf8_lossy(&watcher.bytes(OutputStream::Stdout)));
+        Held { bench: self, task, watcher }
     }
 
     /// Runs a line to its end.
@@ -72,23 +112,14 @@ impl Bench {
 
 /// The configuration of the tests: the probe's directory is one more place of programs.
 pub(crate) fn config() -> Config {
-    let directory = probe().parent().unwrap().to_owned();
+    let directory = workshop().join("bin");
     let mut config = Config { cells: 2, ..Config::default() };
     config.ceilings.grace_period = Duration::from_secs(30);
     config.ceilings.file_size_bytes = 1 << 30;
     config.path.push(PathBuf::from("/probe"));
     config.mounts.push(Mount { source: directory, target: path("/probe"), writable: false });
-    config.state_directory =
-        std::env::temp_dir().join(format!("portcullis-confinement-{}", std::process::id()));
+    config.state_directory = workshop().join("state");
     config
-}
-
-fn probe() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_confinement-probe"))
-}
-
-pub(crate) fn path(text: &str) -> ViewPath {
-    ViewPath::parse(text).unwrap()
 }
 
 /// What a line printed, and how it ended.
@@ -110,7 +141,45 @@ pub(crate) struct Watcher {
     pub(crate) stop_after: Option<&'static str>,
 }
 
+/// An execution that goes on while a test does other things.
+pub(crate) struct Held<'a> {
+    bench: &'a Bench,
+    task: tokio::task::JoinHandle<Result<Outcome, LaunchError>>,
+    pub(crate) watcher: Arc<Watcher>,
+}
+
+impl Held<'_> {
+    /// Waits for its end.
+    pub(crate) fn wait(self) -> Result<Ran, LaunchError> {
+        let outcome = self.bench.runtime.block_on(async {
+            let ended = tokio::time::timeout(Duration::from_secs(60), self.task).await;
+            ended.expect("the execution ends").unwrap()
+        })?;
+        let text = |stream| String::from_utf8_lossy(&self.watcher.bytes(stream)).into_owned();
+        Ok(Ran { outcome, stdout: text(OutputStream::Stdout), stderr: text(OutputStream::Stderr) })
+    }
+
+    /// Asks it to stop, and waits for its end.
+    pub(crate) fn stop(self) -> Result<Ran, LaunchError> {
+        self.watcher.stop.notify_one();
+        self.wait()
+    }
+}
+
 impl Watcher {
+    /// Returns once a text was printed.
+    async fn printed(&self, text: &str) {
+        loop {
+            let seen = self.seen.notified();
+            tokio::pin!(seen);
+            seen.as_mut().enable();
+            if String::from_utf8_lossy(&self.bytes(OutputStream::Stdout)).contains(text) {
+                return;
+            }
+            seen.await;
+        }
+    }
+
     pub(crate) fn bytes(&self, wanted: OutputStream) -> Vec<u8> {
         let output = self.output.lock().unwrap();
         output.iter().filter(|(stream, _)| *stream == wanted).flat_map(|(_, bytes)| bytes.clone()).collect()
@@ -127,8 +196,9 @@ impl ExecutionObserver for Watcher {
     async fn output(&self, stream: OutputStream, bytes: Vec<u8>) -> Flow {
         self.output.lock().unwrap().push((stream, bytes));
         self.seen.notify_waiters();
-        let printed = String::from_utf8_lossy(&self.bytes(OutputStream::Stdout)).into_owned();
-        if self.stop_after.is_some_and(|text| printed.contains(text)) {
+        if let Some(text) = self.stop_after
+            && String::from_utf8_lossy(&self.bytes(OutputStream::Stdout)).contains(text)
+        {
             self.stop.notify_one();
         }
         Flow::Continue
@@ -140,132 +210,19 @@ impl ExecutionObserver for Watcher {
     }
 }
 
-/// A line for a cell, and what its permit gives.
-#[derive(Clone)]
-pub(crate) struct Line {
-    steps: Vec<(Connector, Vec<SimpleCommand>)>,
-    pub(crate) limits: Limits,
-    pub(crate) stdin: Option<Vec<u8>>,
-    pub(crate) protected: Vec<ViewPath>,
-    pub(crate) environment: Vec<(String, String)>,
-}
-
-impl Line {
-    /// A line of one command. Words are separated by blanks.
-    pub(crate) fn of(command: &str) -> Self {
-        Self {
-            steps: vec![(Connector::Always, vec![simple(command)])],
-            limits: Limits { grace_period: Duration::from_millis(500), ..Limits::default() },
-            stdin: None,
-            protected: Vec::new(),
-            environment: Vec::new(),
-        }
-    }
-
-    /// The probe with these words.
-    pub(crate) fn probe(words: &str) -> Self {
-        Self::of(&format!("confinement-probe {words}"))
-    }
-
-    /// System calls by the probe.
-    pub(crate) fn calls(words: &str) -> Self {
-        Self::probe(&format!("call {words}"))
-    }
-
-    /// One more command at the end of the last pipeline.
-    pub(crate) fn pipe(mut self, command: &str) -> Self {
-        self.steps.last_mut().unwrap().1.push(simple(command));
-        self
-    }
-
-    /// One more step.
-    pub(crate) fn then(mut self, connector: Connector, command: &str) -> Self {
-        self.steps.push((connector, vec![simple(command)]));
-        self
-    }
-
-    fn last(&mut self) -> &mut SimpleCommand {
-        self.steps.last_mut().unwrap().1.last_mut().unwrap()
-    }
-
-    /// The last command may write beneath a path.
-    pub(crate) fn write(mut self, beneath: &str) -> Self {
-        self.last().rights.write.push(path(beneath));
-        self
-    }
-
-    /// The last command may delete beneath a path.
-    pub(crate) fn delete(mut self, beneath: &str) -> Self {
-        self.last().rights.delete.push(path(beneath));
-        self
-    }
-
-    /// The last command may start a program.
-    pub(crate) fn execute(mut self, program: &str) -> Self {
-        self.last().rights.execute.push(ProgramName::parse(program).unwrap());
-        self
-    }
-
-    /// The last command may read these paths and nothing else beside what every command may.
-    pub(crate) fn reading_only(mut self, paths: &[&str]) -> Self {
-        self.last().rights.read = paths.iter().map(|text| path(text)).collect();
-        self
-    }
-
-    /// One more redirection of the last command.
-    pub(crate) fn redirect(mut self, descriptor: u8, target: RedirectionTarget) -> Self {
-        self.last().redirections.push(Redirection { descriptor, target, span: NOWHERE });
-        self
-    }
-
-    /// One more argument of the last command, as it is.
-    pub(crate) fn word(mut self, word: Word) -> Self {
-        self.last().arguments.push(word);
-        self
-    }
-
-    pub(crate) fn limit(mut self, change: impl FnOnce(&mut Limits)) -> Self {
-        change(&mut self.limits);
-        self
-    }
-
-    pub(crate) fn permit(self) -> Permit {
-        let steps = self.steps.into_iter().map(|(connector, commands)| {
-            let commands = commands.into_iter().map(|command| Command::Simple(Box::new(command))).collect();
-            Step { connector, pipeline: Pipeline { commands } }
-        });
-        Permit::grant(Plan {
-            script: Script { steps: steps.collect() },
-            working_directory: path("/workspace"),
-            workspace: path("/workspace"),
-            environment: self.environment,
-            stdin: self.stdin,
-            limits: self.limits,
-            protected: self.protected,
-        })
-    }
-}
-
-fn simple(command: &str) -> SimpleCommand {
-    let mut words = command.split(' ').filter(|word| !word.is_empty());
-    SimpleCommand {
-        program: ProgramName::parse(words.next().unwrap()).unwrap(),
-        arguments: words.map(|word| Word::literal(word, NOWHERE)).collect(),
-        assignments: Vec::new(),
-        redirections: Vec::new(),
-        rights: Rights { read: vec![ViewPath::root()], ..Rights::default() },
-        span: NOWHERE,
-    }
-}
-
 /// Runs a line and compares what it printed, line by line. `…` at the end of an expected line stands for
 /// anything.
 #[track_caller]
 pub(crate) fn check(line: Line, expected: &[&str]) {
-    if !has(Level::Namespaces) {
-        return;
+    if has(Level::Namespaces) {
+        check_on(bench(), line, expected);
     }
-    let ran = bench().run(line).unwrap();
+}
+
+/// The same, on a bench of one's own.
+#[track_caller]
+pub(crate) fn check_on(bench: &Bench, line: Line, expected: &[&str]) {
+    let ran = bench.run(line).unwrap();
     let printed: Vec<&str> = ran.stdout.lines().collect();
     let fits = printed.len() == expected.len()
         && printed.iter().zip(expected).all(|(printed, expected)| match expected.strip_suffix('…') {
@@ -279,12 +236,49 @@ pub(crate) fn check(line: Line, expected: &[&str]) {
     );
 }
 
+/// Has the probe do something in the first command of a pipeline, in the last, and in a grandchild, each with
+/// these rights, and compares what it printed.
+#[track_caller]
+pub(crate) fn check_everywhere(words: &str, rights: impl Fn(Line) -> Line, expected: &[&str]) {
+    if has(Level::Namespaces) {
+        check_everywhere_on(bench(), words, rights, expected);
+    }
+}
+
+/// The same, on a bench of one's own.
+#[track_caller]
+pub(crate) fn check_everywhere_on(
+    bench: &Bench,
+    words: &str,
+    rights: impl Fn(Line) -> Line,
+    expected: &[&str],
+) {
+    check_on(bench, rights(Line::probe(words)).pipe("cat"), expected);
+    check_on(bench, rights(Line::of("true").pipe(&format!("confinement-probe {words}"))), expected);
+    check_on(bench, rights(Line::probe(&format!("fork {words}"))), expected);
+}
+
+/// No right to write.
+pub(crate) fn reading(line: Line) -> Line {
+    line
+}
+
+/// The right to write, and to delete, in the workspace and in `/tmp`.
+pub(crate) fn writing(line: Line) -> Line {
+    line.write("/workspace").delete("/workspace").write("/tmp").delete("/tmp")
+}
+
 /// Runs a line and compares how it ended.
 #[track_caller]
 pub(crate) fn check_end(line: Line, expected: Ended) {
-    if !has(Level::Namespaces) {
-        return;
+    if has(Level::Namespaces) {
+        check_end_on(bench(), line, expected);
     }
-    let ran = bench().run(line).unwrap();
+}
+
+/// The same, on a bench of one's own.
+#[track_caller]
+pub(crate) fn check_end_on(bench: &Bench, line: Line, expected: Ended) {
+    let ran = bench.run(line).unwrap();
     assert_eq!(ran.outcome.ended, expected, "stdout {:?}, stderr {:?}", ran.stdout, ran.stderr);
 }

@@ -3,6 +3,8 @@
 use std::ffi::CString;
 use std::io;
 
+use crate::numbers::NUMBERS;
+
 /// A value that a call points to, kept alive while it is made.
 type Held = Box<dyn std::any::Any>;
 
@@ -20,18 +22,31 @@ pub(crate) fn make(words: &[&str]) {
         for (slot, argument) in values.iter_mut().zip(arguments) {
             *slot = value_of(argument, &results, &mut held);
         }
-        let [a, b, c, d, e, f] = values;
-        // SAFETY: pointers among the arguments are to values in `held`; what a call does to this process is
-        // what the test asks about.
-        let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };
-        results.push(result);
-        if result == -1 {
-            crate::say(&format!("{name} ! {}", errno_name(io::Error::last_os_error())));
-        } else {
-            crate::say(&format!("{name} = {result}"));
+        match raw(number, &values) {
+            Ok(result) => {
+                results.push(result);
+                crate::say(&format!("{name} = {result}"));
+            }
+            Err(error) => {
+                results.push(-1);
+                crate::say(&format!("{name} ! {}", errno_name(error)));
+            }
         }
         drop(held);
     }
+}
+
+/// Makes one system call. What its arguments point to is the caller's affair.
+pub(crate) fn raw(number: libc::c_long, arguments: &[usize]) -> io::Result<i64> {
+    let mut values = [0_usize; 6];
+    for (slot, argument) in values.iter_mut().zip(arguments) {
+        *slot = *argument;
+    }
+    let [a, b, c, d, e, f] = values;
+    // SAFETY: pointers among the arguments are to values that the caller keeps alive; what a call does to this
+    // process is what the test asks about.
+    let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 fn value_of(argument: &str, results: &[i64], held: &mut Vec<Held>) -> usize {
@@ -112,239 +127,7 @@ pub(crate) fn errno_name(error: io::Error) -> String {
         .map_or_else(|| number.to_string(), |(_, name)| (*name).into())
 }
 
-macro_rules! table {
-    ($($name:ident)*) => {
-        fn number_of(name: &str) -> Option<libc::c_long> {
-            match name {
-                $(stringify!($name) => Some(paste_number!($name)),)*
-                "open_tree" => Some(libc::SYS_open_tree),
-                other => other.parse().ok(),
-            }
-        }
-    };
-}
-
-macro_rules! paste_number {
-    (access) => {
-        libc::SYS_faccessat
-    }; // with AT_FDCWD as its first argument
-    (add_key) => {
-        libc::SYS_add_key
-    };
-    (bpf) => {
-        libc::SYS_bpf
-    };
-    (capset) => {
-        libc::SYS_capset
-    };
-    (chdir) => {
-        libc::SYS_chdir
-    };
-    (chroot) => {
-        libc::SYS_chroot
-    };
-    (clock_settime) => {
-        libc::SYS_clock_settime
-    };
-    (clone) => {
-        libc::SYS_clone
-    };
-    (clone3) => {
-        libc::SYS_clone3
-    };
-    (close) => {
-        libc::SYS_close
-    };
-    (connect) => {
-        libc::SYS_connect
-    };
-    (execveat) => {
-        libc::SYS_execveat
-    };
-    (fanotify_init) => {
-        libc::SYS_fanotify_init
-    };
-    (fchmod) => {
-        libc::SYS_fchmod
-    };
-    (fchmodat) => {
-        libc::SYS_fchmodat
-    };
-    (fchownat) => {
-        libc::SYS_fchownat
-    };
-    (fcntl) => {
-        libc::SYS_fcntl
-    };
-    (fsmount) => {
-        libc::SYS_fsmount
-    };
-    (fsopen) => {
-        libc::SYS_fsopen
-    };
-    (ftruncate) => {
-        libc::SYS_ftruncate
-    };
-    (getpriority) => {
-        libc::SYS_getpriority
-    };
-    (getuid) => {
-        libc::SYS_getuid
-    };
-    (inotify_init1) => {
-        libc::SYS_inotify_init1
-    };
-    (io_uring_setup) => {
-        libc::SYS_io_uring_setup
-    };
-    (ioctl) => {
-        libc::SYS_ioctl
-    };
-    (ioprio_set) => {
-        libc::SYS_ioprio_set
-    };
-    (kcmp) => {
-        libc::SYS_kcmp
-    };
-    (keyctl) => {
-        libc::SYS_keyctl
-    };
-    (kill) => {
-        libc::SYS_kill
-    };
-    (linkat) => {
-        libc::SYS_linkat
-    };
-    (memfd_create) => {
-        libc::SYS_memfd_create
-    };
-    (mkdirat) => {
-        libc::SYS_mkdirat
-    };
-    (mknodat) => {
-        libc::SYS_mknodat
-    };
-    (mmap) => {
-        libc::SYS_mmap
-    };
-    (mount) => {
-        libc::SYS_mount
-    };
-    (mount_setattr) => {
-        libc::SYS_mount_setattr
-    };
-    (move_mount) => {
-        libc::SYS_move_mount
-    };
-    (mprotect) => {
-        libc::SYS_mprotect
-    };
-    (openat) => {
-        libc::SYS_openat
-    };
-    (openat2) => {
-        libc::SYS_openat2
-    };
-    (open_by_handle_at) => {
-        libc::SYS_open_by_handle_at
-    };
-    (perf_event_open) => {
-        libc::SYS_perf_event_open
-    };
-    (personality) => {
-        libc::SYS_personality
-    };
-    (pidfd_getfd) => {
-        libc::SYS_pidfd_getfd
-    };
-    (pidfd_open) => {
-        libc::SYS_pidfd_open
-    };
-    (pivot_root) => {
-        libc::SYS_pivot_root
-    };
-    (prctl) => {
-        libc::SYS_prctl
-    };
-    (process_vm_readv) => {
-        libc::SYS_process_vm_readv
-    };
-    (ptrace) => {
-        libc::SYS_ptrace
-    };
-    (reboot) => {
-        libc::SYS_reboot
-    };
-    (renameat2) => {
-        libc::SYS_renameat2
-    };
-    (request_key) => {
-        libc::SYS_request_key
-    };
-    (sched_setscheduler) => {
-        libc::SYS_sched_setscheduler
-    };
-    (sethostname) => {
-        libc::SYS_sethostname
-    };
-    (setns) => {
-        libc::SYS_setns
-    };
-    (setpriority) => {
-        libc::SYS_setpriority
-    };
-    (setresuid) => {
-        libc::SYS_setresuid
-    };
-    (setgroups) => {
-        libc::SYS_setgroups
-    };
-    (setxattr) => {
-        libc::SYS_setxattr
-    };
-    (socket) => {
-        libc::SYS_socket
-    };
-    (socketpair) => {
-        libc::SYS_socketpair
-    };
-    (statx) => {
-        libc::SYS_statx
-    };
-    (symlinkat) => {
-        libc::SYS_symlinkat
-    };
-    (syslog) => {
-        libc::SYS_syslog
-    };
-    (truncate) => {
-        libc::SYS_truncate
-    };
-    (umount2) => {
-        libc::SYS_umount2
-    };
-    (unlinkat) => {
-        libc::SYS_unlinkat
-    };
-    (unshare) => {
-        libc::SYS_unshare
-    };
-    (userfaultfd) => {
-        libc::SYS_userfaultfd
-    };
-    (utimensat) => {
-        libc::SYS_utimensat
-    };
-    (write) => {
-        libc::SYS_write
-    };
-}
-
-table! {
-    access add_key bpf capset chdir chroot clock_settime clone clone3 close connect execveat fanotify_init fchmod
-    fchmodat fchownat fcntl fsmount fsopen ftruncate getpriority getuid inotify_init1 io_uring_setup ioctl ioprio_set
-    kcmp keyctl kill linkat memfd_create mkdirat mknodat mmap mount mount_setattr move_mount mprotect openat openat2
-    open_by_handle_at perf_event_open personality pidfd_getfd pidfd_open pivot_root prctl process_vm_readv ptrace
-    reboot renameat2 request_key sched_setscheduler sethostname setns setpriority setresuid setgroups setxattr socket
-    socketpair statx symlinkat syslog truncate umount2 unlinkat unshare userfaultfd utimensat write
+fn number_of(name: &str) -> Option<libc::c_long> {
+    let known = NUMBERS.iter().find(|(known, _)| *known == name);
+    known.map(|&(_, number)| number).or_else(|| name.parse().ok())
 }

@@ -6,8 +6,9 @@
 //!   number (decimal or `0x…`), `s:TEXT` (a string), `b:N` (N zero bytes), `w:N,…` (64-bit words, joined by `/`),
 //!   or `$N` (what call N returned, from 0). Each prints `NAME = VALUE` or `NAME ! ERRNO`.
 //! - `print`, `fds`, `caps`, `spin`, `sleep SECONDS`, `allocate MIB`, `bomb`, `threads`, `flood BYTES`, `hide
-//!   SECONDS FILE` (a daemon that outlives its parent), `stubborn SECONDS` (ignores TERM), `exec PATH ARG…`,
+//!   SECONDS` (a daemon that outlives its parent), `stubborn SECONDS` (ignores TERM), `exec PATH ARG…`,
 //!   `fork CASE…` (does CASE in a grandchild).
+//! - The cases of `attacks` (what a hostile command does) and `takes` (what a greedy one takes).
 #![expect(unsafe_code, reason = "an attacker makes raw system calls")]
 #![allow(clippy::indexing_slicing, reason = "what goes wrong here fails the test")]
 
@@ -15,9 +16,14 @@ use std::ffi::CString;
 use std::io::{self, Write};
 use std::process::exit;
 
+mod attacks;
 mod calls;
+mod numbers;
+mod takes;
+mod wrapper;
 
 fn main() {
+    wrapper::apply();
     portcullis_sandbox::enter_if_launcher();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -42,6 +48,7 @@ fn run(words: &[&str]) {
         }
         ["polite"] => polite(),
         ["allocate", mebibytes] => allocate(mebibytes.parse().unwrap_or(1)),
+        ["take", kind, mebibytes] => takes::memory(kind, mebibytes.parse().unwrap_or(1)),
         ["bomb", ..] => bomb(),
         ["threads"] => threads(),
         ["flood", bytes] => flood(bytes.parse().unwrap_or(1)),
@@ -52,6 +59,24 @@ fn run(words: &[&str]) {
         ["special-files"] => special_files(),
         ["write-until-full", path] => write_until_full(path),
         ["names-until-full", path] => names_until_full(path),
+        ["swap", one, other, count] => attacks::swap(one, other, count),
+        ["swaps", count] => attacks::wait_for_swaps(count),
+        ["tangle", path, depth] => attacks::tangle(path, depth.parse().unwrap_or(1)),
+        ["hydra", heads] => attacks::hydra(heads.parse().unwrap_or(1)),
+        ["reaper"] => attacks::become_subreaper(),
+        ["kill-everybody"] => attacks::kill_everybody(),
+        ["stop-myself"] => attacks::stop_myself(),
+        ["vfork"] => attacks::hang_in_vfork(),
+        ["int80"] => attacks::foreign_call(),
+        ["connect", kind, name] => attacks::connect(kind, name),
+        ["leave"] => attacks::leave_traces(),
+        ["look"] => attacks::look_for_traces(),
+        ["ticks", count] => takes::tick(count.parse().unwrap_or(1)),
+        ["zombies"] => takes::zombies(),
+        ["half", processes] => takes::half(processes.parse().unwrap_or(1)),
+        ["queue-signals"] => takes::queue_signals(),
+        ["timers"] => takes::timers(),
+        ["deleted-until-full", path] => takes::deleted_until_full(path),
         _ => {
             eprintln!("the probe knows no case `{}`", words.join(" "));
             exit(99);
@@ -66,6 +91,8 @@ fn say(text: &str) {
 }
 
 fn die_by(signal: i32) {
+    // SAFETY: the default disposition of a signal is always valid; ours for SIGSEGV is Rust's.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
     // SAFETY: sends a signal to ourselves.
     unsafe { libc::raise(signal) };
     sleep("5");

@@ -1,0 +1,271 @@
+//! What the launcher must (lines 70, 71, 74, 76, 78 and 79 of the threats), seen from outside.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use portcullis_core::{Ended, LaunchError, Level};
+
+use crate::harness::{Bench, Line, as_root, check_on, config, has, writing};
+use crate::host::{descendants, wait_until, workshop};
+
+/// What the descriptors of a process are, as the kernel names them.
+fn descriptors(pid: u32) -> Vec<String> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let target = |entry: std::fs::DirEntry| std::fs::read_link(entry.path()).ok();
+    entries.filter_map(target).map(|target| target.to_string_lossy().into_owned()).collect()
+}
+
+fn signal(pid: u32, name: &str) {
+    #[expect(clippy::disallowed_methods, reason = "a process of the test's own is sent a signal")]
+    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// The cells of a launcher: its children.
+fn cells(launcher: u32) -> Vec<u32> {
+    let children = descendants(launcher).into_iter().filter(|process| process.parent == launcher);
+    children.map(|process| process.pid).collect()
+}
+
+/// Line 70.
+#[test]
+fn the_launcher_holds_its_link_and_its_cells_and_nothing_else() {
+    if !has(Level::Namespaces) || !as_root("what the launcher holds") {
+        return;
+    }
+    // A descriptor that a careless parent would hand on.
+    let _secret = std::fs::File::open("/etc/hostname").unwrap();
+    let bench = Bench::new(&config());
+    check_on(&bench, Line::probe("print ready"), &["ready"]);
+    // While it makes a cell it holds pipes to it.
+    wait_until("two cells that are ready", || {
+        cells(bench.launcher).len() == 2
+            && !descriptors(bench.launcher).iter().any(|held| held.starts_with("pipe:"))
+    });
+    let mut sockets = 0;
+    for held in descriptors(bench.launcher) {
+        let known = held == "/dev/null"
+            || held.starts_with("anon_inode:[pidfd]")
+            || held.starts_with("pidfd:")
+            || held.starts_with("/sys/fs/cgroup/");
+        sockets += usize::from(held.starts_with("socket:"));
+        assert!(known || held.starts_with("socket:"), "the launcher holds {held}");
+    }
+    assert_eq!(sockets, 1, "the link to the server and no other");
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", bench.launcher)).unwrap().count();
+    assert_eq!(tasks, 1, "one thread");
+    let environment = std::fs::read(format!("/proc/{}/environ", bench.launcher)).unwrap();
+    assert!(environment.is_empty(), "no variable of the service: {environment:?}");
+}
+
+/// Line 70.
+#[test]
+fn a_cell_holds_its_link_its_counters_and_its_views() {
+    if !has(Level::Namespaces) || !as_root("what a cell holds") {
+        return;
+    }
+    let bench = Bench::new(&config());
+    check_on(&bench, Line::probe("print ready"), &["ready"]);
+    // While a cell is made it holds pipes to the launcher.
+    wait_until("two cells that are ready", || {
+        let cells = cells(bench.launcher);
+        let ready = |cell: &u32| !descriptors(*cell).iter().any(|held| held.starts_with("pipe:"));
+        cells.len() == 2 && cells.iter().all(ready)
+    });
+    for cell in cells(bench.launcher) {
+        let held = descriptors(cell);
+        for one in &held {
+            let known = one == "/dev/null"
+                || one.starts_with("socket:")
+                || one.starts_with("mnt:[")
+                || one.starts_with("/sys/fs/cgroup/")
+                // The control group files, as a root that they lie outside of names them.
+                || one.starts_with("/cell-")
+                || ["memory.", "pids.", "cpu", "cgroup."].iter().any(|name| {
+                    Path::new(one).file_name().is_some_and(|file| file.to_string_lossy().starts_with(name))
+                });
+            assert!(known, "a cell holds {one}");
+        }
+        assert_eq!(held.iter().filter(|one| one.starts_with("socket:")).count(), 1, "{held:?}");
+    }
+}
+
+/// Line 74.
+#[test]
+fn launcher_and_cells_belong_to_nobody_who_would_trace_them() {
+    if !has(Level::Namespaces) || !as_root("a launcher of another user") {
+        return;
+    }
+    // As an ordinary user: what the kernel gives to that user of its own processes, it does not give of these.
+    let bench = Bench::started_as("probe-as-nobody", &config()).unwrap();
+    use std::os::unix::fs::MetadataExt;
+    // While it makes a cell, the launcher of an ordinary user may be traced by that user: only so may it write the
+    // cell's maps.
+    let owner = |process: u32| std::fs::metadata(format!("/proc/{process}/mem")).map(|found| found.uid());
+    wait_until("two cells that are ready", || {
+        let cells = cells(bench.launcher);
+        let all = cells.iter().chain([&bench.launcher]);
+        cells.len() == 2 && all.map(|process| owner(*process)).all(|owner| owner.is_ok_and(|uid| uid == 0))
+    });
+    for process in std::iter::once(bench.launcher).chain(cells(bench.launcher)) {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        assert!(status.contains("Uid:\t65534\t65534\t65534\t65534"), "{status}");
+    }
+}
+
+/// Line 71.
+#[test]
+fn nonsense_on_the_link_ends_the_launcher_and_makes_no_cell() {
+    for nonsense in [&b""[..], b"\xff", b"\x00", b"\x01\x02\x03", &[0xff; 4096], &[0; 65_536]] {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the launcher, started by hand to be spoken to by hand"
+        )]
+        let mut launcher = Command::new(workshop().join("bin/confinement-probe"))
+            .arg0("portcullis-launcher")
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let _ = ours.write_all(nonsense);
+        ours.shutdown(std::net::Shutdown::Write).unwrap();
+        let ended = launcher.wait().unwrap();
+        assert_eq!(ended.success(), nonsense.is_empty(), "{nonsense:?}: {ended}");
+        let mut said = Vec::new();
+        let _ = ours.read_to_end(&mut said);
+        assert!(said.is_empty(), "it answered {said:?}");
+    }
+}
+
+/// Line 76.
+#[test]
+fn signals_are_what_they_are_by_default_whoever_started_the_service() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    for name in ["confinement-probe", "probe-deaf"] {
+        let bench = Bench::started_as(name, &config()).unwrap();
+        for line in [Line::of("cat /proc/self/status"), Line::of("true").pipe("cat /proc/self/status")] {
+            let status = bench.run(line).unwrap().stdout;
+            for field in ["SigBlk", "SigIgn", "SigCgt"] {
+                assert!(status.contains(&format!("{field}:\t0000000000000000")), "{name}: {status}");
+            }
+        }
+        check_on(&bench, Line::of("grep -E ^Umask: /proc/self/status"), &["Umask:\t0022"]);
+        check_on(&bench, Line::calls("getsid 0 , getppid"), &["getsid = 1", "getppid = 1"]);
+        check_on(&bench, Line::of("readlink /proc/self/fd/0"), &["/dev/null"]);
+    }
+}
+
+/// Line 78.
+#[test]
+fn a_killed_launcher_takes_every_cell_and_command_with_it() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let bench = Bench::new(&config());
+    let line =
+        Line::probe("hide 7272").then(portcullis_core::Connector::Always, "confinement-probe stubborn 7272");
+    let held = bench.hold(line, "deaf to TERM");
+    wait_until("two cells", || cells(bench.launcher).len() == 2);
+    let family: BTreeSet<u32> = descendants(bench.launcher).into_iter().map(|process| process.pid).collect();
+    assert!(family.len() >= 5, "two cells, init, daemon and command: {family:?}");
+    signal(bench.launcher, "KILL");
+    let ended = held.wait();
+    assert!(matches!(ended, Err(LaunchError::Died { .. })), "{ended:?}");
+    wait_until("the end of every process", || family.iter().all(|pid| !alive(*pid)));
+    let after = bench.run(Line::probe("print never"));
+    assert!(matches!(after, Err(LaunchError::Unavailable { .. })), "{after:?}");
+}
+
+/// Whether a process is there and has not ended.
+fn alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+}
+
+/// Line 78.
+#[test]
+fn a_killed_cell_is_told_and_made_anew() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let bench = Bench::new(&portcullis_sandbox::Config { cells: 1, ..config() });
+    for _ in 0..3 {
+        let held = bench.hold(Line::probe("stubborn 7373"), "deaf to TERM");
+        for cell in cells(bench.launcher) {
+            signal(cell, "KILL");
+        }
+        let ended = held.wait();
+        assert!(matches!(ended, Err(LaunchError::Died { .. })), "{ended:?}");
+        assert!(!bench.runs("stubborn 7373"), "nothing of it is left");
+        check_on(&bench, Line::probe("print next"), &["next"]);
+    }
+}
+
+/// Line 78.
+#[test]
+fn the_launcher_ends_with_its_server() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let bench = Bench::new(&config());
+    let (launcher, family) = (bench.launcher, descendants(bench.launcher));
+    assert!(!family.is_empty());
+    drop(bench);
+    wait_until("the end of launcher and cells", || {
+        !alive(launcher) && family.iter().all(|process| !alive(process.pid))
+    });
+    let groups = format!("portcullis-{launcher}");
+    wait_until("the removal of its groups", || !groups_exist(&groups));
+}
+
+fn groups_exist(name: &str) -> bool {
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    hierarchies.map(|entry| entry.path().join(name)).any(|path| path.exists())
+        || Path::new("/sys/fs/cgroup").join(name).exists()
+}
+
+/// Line 79.
+#[test]
+fn a_thousand_executions_leave_nothing() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let bench = Bench::new(&config());
+    let run = |count: usize| {
+        for number in 0..count {
+            let line = if number % 4 == 0 { writing(Line::of("touch f")) } else { Line::of("true") };
+            let ran = bench.run(line).unwrap();
+            assert_eq!(ran.outcome.ended, Ended::Exited(0), "{ran:?}");
+        }
+    };
+    let look = || {
+        let family = descendants(bench.launcher);
+        let all = || std::iter::once(bench.launcher).chain(family.iter().map(|process| process.pid));
+        let count = |file: &str| -> Vec<usize> {
+            all()
+                .map(|pid| {
+                    std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default().lines().count()
+                })
+                .collect()
+        };
+        let open: Vec<usize> = all().map(|pid| descriptors(pid).len()).collect();
+        let states: Vec<String> =
+            family.iter().map(|process| process.state.clone()).filter(|state| state == "Z").collect();
+        let own = descriptors(std::process::id()).iter().filter(|held| held.contains("pidfd")).count();
+        (family.len(), states, open, count("mountinfo"), own)
+    };
+    run(20);
+    let before = look();
+    run(1_000);
+    assert_eq!(look(), before, "processes, zombies, descriptors, mounts");
+}

@@ -1,0 +1,275 @@
+//! Neighbours that behave badly, and cells after them (lines 19 to 26, 58 and 59 of the threats).
+
+use std::time::Duration;
+
+use portcullis_core::{Connector, Ended, Level, Limit};
+
+use crate::harness::{Bench, Line, check_end_on, check_on, config, has, writing};
+use crate::host::wait_until;
+
+/// Line 58.
+#[test]
+fn a_neighbour_at_half_its_limits_is_unharmed() {
+    if !has(Level::Full) {
+        return;
+    }
+    let bench = Bench::new(&config());
+    let greedy = |case: &str| {
+        Line::probe(case).limit(|l| {
+            l.processes = 40;
+            l.memory_bytes = 64 << 20;
+            l.wall_time = Duration::from_secs(20);
+        })
+    };
+    for (case, sign) in
+        [("bomb", ""), ("hydra 8", "growing heads"), ("threads", ""), ("spin", "spinning"), ("zombies", "")]
+    {
+        let held = bench.hold(greedy(case), sign);
+        let quiet = Line::probe("half 20").limit(|l| {
+            l.processes = 40;
+            l.memory_bytes = 32 << 20;
+        });
+        check_on(&bench, quiet, &["unharmed"]);
+        drop(held.stop());
+    }
+}
+
+/// Line 59.
+#[test]
+fn a_cell_is_fit_for_the_next_whatever_its_execution_did() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let bench = Bench::new(&portcullis_sandbox::Config { cells: 1, ..config() });
+    let short = |line: Line| {
+        line.limit(|l| {
+            l.wall_time = Duration::from_millis(400);
+            l.grace_period = Duration::from_millis(50);
+            l.processes = 30;
+            l.memory_bytes = 48 << 20;
+            l.output_bytes = 10_000;
+        })
+    };
+    for line in [
+        Line::probe("signal 11"),
+        Line::probe("exit 1"),
+        Line::calls("kill -1 9 , kill -1 19 , kill 1 19 , kill 1 9"),
+        Line::probe("sleep 9").pipe("confinement-probe call kill -1 9"),
+        Line::probe("stop-myself"),
+        Line::probe("bomb"),
+        Line::probe("hydra 4"),
+        Line::probe("allocate 200"),
+        Line::probe("flood 100000"),
+        Line::probe("vfork"),
+        Line::probe("reaper"),
+        Line::probe("hide 999"),
+        writing(Line::probe("tangle /workspace 500")),
+        Line::probe("fork call kill -1 19"),
+    ] {
+        let ran = bench.run(short(line)).unwrap();
+        let next = bench.run(Line::probe("print fit")).unwrap();
+        assert_eq!((next.stdout.as_str(), next.outcome.ended), ("fit\n", Ended::Exited(0)), "after {ran:?}");
+    }
+}
+
+/// Line 20.
+#[test]
+fn killing_everybody_ends_ones_own_execution_at_most() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let bench = Bench::new(&config());
+    let held =
+        bench.hold(Line::probe("print here").then(Connector::Always, "confinement-probe sleep 5151"), "here");
+    wait_until("the start of the other", || bench.runs("sleep 5151"));
+    // Its own child ends; the other execution, and the cells, go on.
+    check_on(&bench, Line::probe("kill-everybody"), &["kill = 0", "the child ended by 9"]);
+    assert!(bench.runs("sleep 5151"));
+    drop(held.stop());
+}
+
+/// Line 20.
+#[test]
+fn a_signal_reaches_nobody_outside_by_any_call() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let bench = Bench::new(&config());
+    // The numbers that our own process and the launcher have outside mean nobody inside.
+    for pid in [std::process::id(), bench.launcher] {
+        let calls = format!(
+            "call kill {pid} 0 , kill -{pid} 9 , tgkill {pid} {pid} 9 , tkill {pid} 9 , pidfd_open {pid} 0 , \
+             rt_sigqueueinfo {pid} 9 w:9/0xffffffff/0/0/0/0/0/0/0/0/0/0/0/0/0/0 , openat -100 s:/proc/{pid}/exe 0 , openat -100 s:/proc/{pid}/fd 0 , \
+             sched_setaffinity {pid} 8 w:1 , prlimit64 {pid} 7 0 b:16"
+        );
+        let absent = ["kill", "kill", "tgkill", "tkill", "pidfd_open", "rt_sigqueueinfo"]
+            .map(|call| format!("{call} ! ESRCH"));
+        let mut expected: Vec<&str> = absent.iter().map(String::as_str).collect();
+        expected.extend([
+            "openat ! ENOENT",
+            "openat ! ENOENT",
+            "sched_setaffinity ! ESRCH",
+            "prlimit64 ! ESRCH",
+        ]);
+        crate::harness::check_everywhere_on(&bench, &calls, writing, &expected);
+    }
+}
+
+/// Line 21.
+#[test]
+fn processes_of_one_execution_do_not_trace_each_other() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let bench = Bench::new(&config());
+    // 2 is the first command of the pipeline, 3 the one that asks.
+    let asks = "confinement-probe call ptrace 16 2 0 0 , ptrace 0x4206 2 0 0 , process_vm_readv 2 b:16 1 b:16 1 0 , \
+                process_vm_writev 2 b:16 1 b:16 1 0 , kcmp 2 3 0 0 0 , pidfd_open 2 0 , pidfd_getfd $5 0 0 , \
+                process_madvise $5 0 0 0 0 , ptrace 0 0 0 0 , kill 2 9";
+    let refused = [
+        "ptrace ! EPERM",
+        "ptrace ! EPERM",
+        "process_vm_readv ! EPERM",
+        "process_vm_writev ! EPERM",
+        "kcmp ! EPERM",
+        "pidfd_open = 3",
+        "pidfd_getfd ! EPERM",
+        "process_madvise ! EPERM",
+        "ptrace ! EPERM",
+        // Each command is in a Landlock scope of its own.
+        "kill ! EPERM",
+    ];
+    check_on(&bench, Line::probe("sleep 1").pipe(asks), &refused);
+}
+
+/// Line 22.
+#[test]
+fn the_first_process_stays_whatever_is_sent_to_it() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let bench = Bench::new(&config());
+    let every: Vec<String> = (1..65).map(|signal| format!("kill 1 {signal}")).collect();
+    let ran = bench.run(Line::calls(&format!("{} , getuid", every.join(" , ")))).unwrap();
+    assert!(ran.stdout.ends_with("getuid = 1000\n"), "{ran:?}");
+    assert_eq!(ran.outcome.ended, Ended::Exited(0), "SIGTERM from inside does not stop it: {ran:?}");
+}
+
+/// Line 26.
+#[test]
+fn nothing_outlives_its_execution_however_it_hides() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let bench = Bench::new(&config());
+    for (case, sign) in [
+        ("hydra 6", "growing heads"),
+        ("reaper", "reaping"),
+        ("stop-myself", "stopping"),
+        ("vfork", "hanging"),
+        ("stubborn 6060", "deaf to TERM"),
+    ] {
+        let line = Line::probe(case).limit(|l| l.grace_period = Duration::from_millis(200));
+        let held = bench.hold(line, sign);
+        assert!(bench.runs(&format!("confinement-probe {case}")), "{case} was alive before");
+        let ran = held.stop().unwrap();
+        assert!(matches!(ran.outcome.ended, Ended::Stopped(_)), "{case}: {ran:?}");
+        assert!(!bench.runs(&format!("confinement-probe {case}")), "{case} is dead after");
+        assert!(ran.outcome.usage.wall_time < Duration::from_secs(5), "{case}: {ran:?}");
+    }
+}
+
+/// Line 48.
+#[test]
+fn time_is_bounded_for_who_is_stopped_or_waits_where_no_signal_reaches() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let bench = Bench::new(&config());
+    for line in [
+        Line::probe("stop-myself"),
+        Line::probe("vfork"),
+        Line::probe("hydra 4"),
+        Line::probe("reaper"),
+        // Blocked on a pipe that nobody writes to, and on one that nobody reads.
+        Line::probe("sleep 60").pipe("cat"),
+        Line::of("yes").pipe("confinement-probe sleep 60"),
+    ] {
+        let line = line.limit(|l| {
+            l.wall_time = Duration::from_millis(200);
+            l.grace_period = Duration::from_millis(100);
+        });
+        let ran = bench.run(line).unwrap();
+        assert_eq!(ran.outcome.ended, Ended::Limited(Limit::WallTime), "{ran:?}");
+        assert!(ran.outcome.usage.wall_time < Duration::from_millis(1_300), "{ran:?}");
+    }
+    wait_until("the end of all", || !bench.runs("confinement-probe hydra"));
+}
+
+/// Line 49.
+#[test]
+fn a_grandchild_that_holds_the_output_keeps_nothing_open() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let bench = Bench::new(&config());
+    let line = Line::probe("print before").then(Connector::Always, "confinement-probe hide 6161");
+    let ran = bench.run(line).unwrap();
+    assert_eq!(ran.stdout, "before\nhidden\n", "output so far is kept");
+    assert!(ran.outcome.usage.wall_time < Duration::from_secs(5), "{ran:?}");
+    assert!(!bench.runs("hide 6161"));
+}
+
+/// Line 50.
+#[test]
+fn limits_run_on_while_an_execution_is_stopped() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let bench = Bench::new(&config());
+    let line = Line::calls("clock_settime 0 w:0/0 , clock_settime 1 w:0/0")
+        .then(Connector::Always, "confinement-probe stop-myself");
+    let line = line.limit(|l| {
+        l.wall_time = Duration::from_millis(300);
+        l.grace_period = Duration::from_millis(50);
+    });
+    let ran = bench.run(line).unwrap();
+    assert_eq!(ran.outcome.ended, Ended::Limited(Limit::WallTime), "{ran:?}");
+    assert!(ran.stdout.starts_with("clock_settime ! EPERM\nclock_settime ! EPERM\nstopping\n"), "{ran:?}");
+}
+
+/// Line 61.
+#[test]
+fn an_outcome_cannot_be_pretended() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let bench = Bench::new(&config());
+    for (case, ended) in [
+        ("exit 137", Ended::Exited(137)),
+        ("exit 124", Ended::Exited(124)),
+        ("exit 153", Ended::Exited(153)),
+        ("signal 9", Ended::Signaled(9)),
+        ("signal 15", Ended::Signaled(15)),
+    ] {
+        check_end_on(&bench, Line::probe(case), ended);
+    }
+}
+
+/// Line 62.
+#[test]
+fn a_command_finds_no_channel_to_report_on() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let bench = Bench::new(&config());
+    // No descriptor but three; those of the first process cannot be opened; and its neighbour's status counts alone.
+    check_on(&bench, Line::probe("fds"), &["0", "1", "2"]);
+    check_on(
+        &bench,
+        Line::calls("openat -100 s:/proc/1/fd/3 1 , openat -100 s:/proc/1/fd 0"),
+        &["openat ! ENOENT", "openat ! ENOENT"],
+    );
+    check_end_on(&bench, Line::probe("exit 3").pipe("confinement-probe exit 4"), Ended::Exited(4));
+    check_end_on(&bench, Line::probe("signal 9").pipe("confinement-probe exit 0"), Ended::Exited(0));
+}
