@@ -216,7 +216,7 @@ impl Cell {
         if let Some(preference) = &self.preference {
             preference.mark_children().at("oom_score_adj of the execution")?;
         }
-        let cloned = sys::clone_into(namespaces).at("namespaces of the execution");
+        let cloned = wire::attempt("namespaces of the execution", || sys::clone_into(namespaces));
         if let (Some(preference), false) = (&self.preference, matches!(cloned, Ok((Forked::Child, _)))) {
             preference.spare_us().at("oom_score_adj of the cell")?;
         }

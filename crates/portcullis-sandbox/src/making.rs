@@ -141,7 +141,7 @@ pub(crate) fn make(
     // Without privilege we may write the maps of a child only while it is dumpable; it inherits that from us,
     // and ends it itself when it is done. See proc_pid_uid_map(5), PR_SET_DUMPABLE(2const).
     sys::set_dumpable(host_id.is_none()).at("dumpable")?;
-    let cloned = sys::clone_into(namespaces).at("namespaces of the cell");
+    let cloned = wire::attempt("namespaces of the cell", || sys::clone_into(namespaces));
     if !matches!(cloned, Ok((Forked::Child, _))) {
         sys::set_dumpable(false).at("undumpable")?;
     }

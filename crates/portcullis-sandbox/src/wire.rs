@@ -161,6 +161,15 @@ impl<T> AtStep<T> for io::Result<T> {
     }
 }
 
+/// Takes a step that must not have been taken when it is said to have failed: one after which there are two of us.
+pub(crate) fn attempt<T>(step: &str, take: impl FnOnce() -> io::Result<T>) -> Result<T, StepError> {
+    #[cfg(feature = "fault-injection")]
+    if let Some(errno) = crate::faults::asked(step) {
+        return Err(StepError { step: step.to_owned(), errno });
+    }
+    take().map_err(|error| StepError::new(step, &error))
+}
+
 /// Sends one message.
 ///
 /// # Errors
