@@ -6,6 +6,12 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod harness;
+#[path = "../confinement/host.rs"]
+#[allow(dead_code, reason = "the cases here use a part of it")]
+mod host;
+#[path = "../confinement/permit.rs"]
+#[allow(dead_code, reason = "the cases here use a part of it")]
+mod permit;
 mod uml;
 
 mod groups;
