@@ -76,6 +76,12 @@ impl Client {
         (status == 200).then(|| serde_json::from_slice(&body).unwrap())
     }
 
+    /// Cancels an execution, and returns its record when that was answered with it.
+    pub(crate) async fn cancel(&self, id: &str) -> Option<ExecutionView> {
+        let (status, body) = self.ask("POST", &format!("/api/commands/{id}/cancel"), String::new()).await?;
+        (status == 200).then(|| serde_json::from_slice(&body).unwrap())
+    }
+
     /// Waits until a record is as wanted.
     pub(crate) async fn until(&self, id: &str, wanted: impl Fn(&ExecutionView) -> bool) -> ExecutionView {
         until(id, async || self.record(id).await.filter(&wanted)).await

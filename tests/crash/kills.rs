@@ -63,6 +63,62 @@ async fn a_second_server_is_refused_while_the_first_lives_and_takes_over_when_it
     start_twice(Level::Full).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_was_told_and_not_answered_is_told_again() {
+    let ground = Ground::new(Level::Full, &TWO_CELLS).await;
+    let Some(service) = ground.start().await else { return };
+    ground.peer.be_silent(true);
+    service.client.accepted("a", &ground.line("a", "true")).await;
+    check(&service.client.ended("a").await, Status::Completed, Reason::Exit);
+    let ends = |id: &str| {
+        ground.peer.updates().get(id).map_or(0, |told| told.iter().filter(|told| told.is_final()).count())
+    };
+    // The first update has no answer, so the last one has to wait: both are open when the service dies.
+    until("the first update", async || ground.peer.updates().contains_key("a").then_some(())).await;
+    service.kill();
+    ground.peer.be_silent(false);
+
+    let Some(service) = ground.start().await else { return };
+    until("the end, told", async || (ends("a") > 0).then_some(())).await;
+    // Again with an end that is told, and not answered.
+    ground.peer.be_silent(true);
+    service.client.accepted("b", &ground.line("b", "true")).await;
+    until("the first update", async || ground.peer.updates().contains_key("b").then_some(())).await;
+    check(&service.client.ended("b").await, Status::Completed, Reason::Exit);
+    service.kill();
+    let Some(service) = ground.start().await else { return };
+    until("the end, told", async || (ends("b") > 0).then_some(())).await;
+    service.kill();
+    let before = ends("b");
+    ground.peer.be_silent(false);
+    let Some(service) = ground.start().await else { return };
+    until("the end, told again", async || (ends("b") > before).then_some(())).await;
+    judge(&ground, &service, &["a", "b"]).await;
+    assert_eq!(service.end().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_that_was_answered_stands() {
+    let ground = Ground::new(Level::Full, &TWO_CELLS).await;
+    let Some(service) = ground.start().await else { return };
+    submit_waiting(&ground, &service, &["run", "other", "queued"]).await;
+    for id in ["run", "other"] {
+        expect_waiting(&service, id).await;
+    }
+    for id in ["queued", "run"] {
+        let answered = service.client.cancel(id).await.expect("an answer");
+        check(&answered, Status::Cancelled, Reason::Cancelled);
+    }
+    service.kill();
+    let Some(service) = ground.start().await else { return };
+    for id in ["queued", "run"] {
+        check(&service.client.record(id).await.unwrap(), Status::Cancelled, Reason::Cancelled);
+    }
+    check(&service.client.record("other").await.unwrap(), Status::Lost, Reason::ServiceDied);
+    judge(&ground, &service, &["run", "other", "queued"]).await;
+    assert_eq!(service.end().await, Some(0));
+}
+
 /// Where the host refuses namespaces, nothing of the kernel ends a tree as a whole.
 mod without_namespaces {
     use super::*;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use portcullis_api::ExecutionView;
 use portcullis_core::{Level, Status};
 
 use crate::client::{Client, Submitted};
@@ -65,6 +66,8 @@ struct Ledger {
     acknowledged: BTreeSet<String>,
     refused: usize,
     unanswered: usize,
+    /// Records that answered a cancel.
+    cancelled: Vec<ExecutionView>,
 }
 
 /// Submits lines until it has submitted enough, the round ends, or nobody answers. For most it waits until they have
@@ -101,6 +104,11 @@ async fn submit(
                 }
             }
         }
+        if chance.below(8) == 0 {
+            let cancelled = client.cancel(&id).await;
+            ledger.lock().unwrap().cancelled.extend(cancelled);
+            continue;
+        }
         let waits = chance.below(3) > 0;
         while waits && !over.load(Ordering::Relaxed) {
             match client.record(&id).await {
@@ -125,7 +133,7 @@ struct Run {
     ground: Arc<Ground>,
     chance: Chance,
     ledger: Arc<Mutex<Ledger>>,
-    seen: Vec<portcullis_api::ExecutionView>,
+    seen: Vec<ExecutionView>,
     figures: Figures,
     /// Launchers that are dead, and whose groups are to be gone after the next start.
     dead: Vec<Process>,
@@ -240,12 +248,22 @@ fn number(variable: &str, default: u64) -> u64 {
 /// `PORTCULLIS_CRASH_KILLS` says how many kills, `PORTCULLIS_CRASH_SEED` at which times.
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_at_random_times_lose_nothing_double_nothing_and_leave_nothing() {
-    let kills = number("PORTCULLIS_CRASH_KILLS", 60) as usize;
+    let kills = number("PORTCULLIS_CRASH_KILLS", 60);
+    kill_at_random(Level::Full, kills).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_at_random_times_without_namespaces_do_not_either() {
+    let kills = number("PORTCULLIS_CRASH_KILLS", 60);
+    kill_at_random(Level::Landlock, kills / 3).await;
+}
+
+async fn kill_at_random(level: Level, kills: u64) {
     let random = u64::from(std::process::id()) << 20
         | u64::from(std::time::UNIX_EPOCH.elapsed().unwrap().subsec_micros());
     let seed = number("PORTCULLIS_CRASH_SEED", random);
     println!("PORTCULLIS_CRASH_SEED={seed}");
-    let ground = Ground::new(Level::Full, &[("PORTCULLIS_CELLS", "3"), ("MAX_EXECUTION_TIME", "20")]).await;
+    let ground = Ground::new(level, &[("PORTCULLIS_CELLS", "3"), ("MAX_EXECUTION_TIME", "20")]).await;
     let mut run = Run {
         ground: Arc::new(ground),
         chance: Chance(seed),
@@ -257,7 +275,7 @@ async fn kills_at_random_times_lose_nothing_double_nothing_and_leave_nothing() {
     };
     let began = Instant::now();
     let Some(mut service) = run.start().await else { return };
-    for number in 0..kills {
+    for number in 0..usize::try_from(kills).unwrap() {
         let victim = Victim::by(&mut run.chance);
         let lives = run.round(service, number, victim).await;
         if victim == Victim::StartingServer {
@@ -270,7 +288,13 @@ async fn kills_at_random_times_lose_nothing_double_nothing_and_leave_nothing() {
     }
     let (submitted, acknowledged) = {
         let ledger = run.ledger.lock().unwrap();
-        println!("{} refused, {} unanswered", ledger.refused, ledger.unanswered);
+        println!(
+            "{} refused, {} unanswered, {} cancelled",
+            ledger.refused,
+            ledger.unanswered,
+            ledger.cancelled.len()
+        );
+        run.seen.extend(ledger.cancelled.iter().cloned());
         (ledger.submitted.clone(), ledger.acknowledged.clone())
     };
     let seen = std::mem::take(&mut run.seen);

@@ -13,6 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 /// One update, as it arrived.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -38,6 +39,8 @@ pub(crate) type Updates = BTreeMap<String, Vec<Told>>;
 pub(crate) struct Peer {
     url: String,
     told: Arc<Mutex<Updates>>,
+    /// Whether answers are held back.
+    silent: watch::Sender<bool>,
 }
 
 impl Peer {
@@ -45,20 +48,26 @@ impl Peer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let told = Arc::new(Mutex::new(Updates::new()));
+        let (silent, silence) = watch::channel(false);
         let here = Arc::clone(&told);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let told = Arc::clone(&here);
-                let service = service_fn(move |request| take(request, Arc::clone(&told)));
+                let (told, silence) = (Arc::clone(&here), silence.clone());
+                let service = service_fn(move |request| take(request, Arc::clone(&told), silence.clone()));
                 // Who is killed in the middle of an update leaves half of one, which does not count.
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
-        Self { url, told }
+        Self { url, told, silent }
     }
 
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Has the peer take updates and answer none of them, or answer again.
+    pub(crate) fn be_silent(&self, silent: bool) {
+        self.silent.send_replace(silent);
     }
 
     pub(crate) fn updates(&self) -> Updates {
@@ -74,11 +83,13 @@ impl Peer {
 async fn take(
     request: Request<Incoming>,
     told: Arc<Mutex<Updates>>,
+    mut silence: watch::Receiver<bool>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let right = request.method() == "POST" && request.uri().path() == "/api/execution-status";
     if let (true, Ok(body)) = (right, request.into_body().collect().await) {
         let update: Told = serde_json::from_slice(&body.to_bytes()).unwrap();
         told.lock().unwrap().entry(update.id.clone()).or_default().push(update);
     }
+    let _ = silence.wait_for(|silent| !silent).await;
     Ok(Response::new(Full::from(r#"{"success":true}"#)))
 }
