@@ -3,7 +3,7 @@
 //! The server starts a *launcher*, a single-threaded process of its own, before it opens a socket or a
 //! thread. The launcher makes *cells*: processes that sit, from their start, in everything that executions
 //! may share one after another (user and network namespace, a read-only mount view, a control group). Each
-//! cell runs one execution at a time, in a pid, an IPC and a mount namespace of its own.
+//! cell runs one execution at a time, in a pid and an IPC namespace of its own, with parts of the view that are its own.
 //!
 //! # Terms
 //! A *level* of confinement is what the host gives: see [`portcullis_core::Level`]. A *view* is what of the
@@ -60,7 +60,7 @@ mod wire;
 
 pub use client::Sandbox;
 pub use config::{Config, Mount};
-pub use doctor::{Findings, Mechanism, Mend, Need, Program, Standing, Trial, examine, examine_from};
+pub use doctor::{Findings, Mechanism, Mend, Need, Program, Standing, Trial, examine, examine_from, look_up};
 #[cfg(feature = "fault-injection")]
 pub use faults::{Fault, fail_steps};
 pub use start::{LauncherProcess, StartError, enter_if_launcher, start_launcher, start_launcher_from};
