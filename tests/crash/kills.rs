@@ -64,6 +64,11 @@ async fn a_second_server_is_refused_while_the_first_lives_and_takes_over_when_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn all_killed_at_once_leave_nothing_in_whatever_order() {
+    kill_all(Level::Full).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_end_that_was_told_and_not_answered_is_told_again() {
     let ground = Ground::new(Level::Full, &TWO_CELLS).await;
     let Some(service) = ground.start().await else { return };
@@ -122,6 +127,11 @@ async fn a_cancel_that_was_answered_stands() {
 /// Where the host refuses namespaces, nothing of the kernel ends a tree as a whole.
 mod without_namespaces {
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn all_killed_at_once_leave_nothing_in_whatever_order() {
+        kill_all(Level::Landlock).await;
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_killed_server_loses_nothing_that_it_acknowledged_and_leaves_nothing() {
@@ -236,6 +246,34 @@ async fn kill_launcher(level: Level) {
     assert!(matches!(waited.reason, Some(Reason::StartFailed | Reason::Interrupted)), "{waited:?}");
     judge(&ground, &service, &ids).await;
     assert!(groups_of(&launcher).is_empty());
+    assert_eq!(service.end().await, Some(0));
+}
+
+async fn kill_all(level: Level) {
+    let ground = Ground::new(level, &TWO_CELLS).await;
+    for first in ["cells", "launcher", "server"] {
+        let Some(service) = ground.start().await else { return };
+        let id = format!("before-{first}");
+        submit_waiting(&ground, &service, &[&id]).await;
+        expect_waiting(&service, &id).await;
+        let launcher = service.launcher.clone();
+        let mut pids = processes::cells_of(&launcher);
+        assert_eq!(pids.len(), 2);
+        match first {
+            "cells" => pids.extend([launcher.pid, service.pid()]),
+            "launcher" => pids.splice(0..0, [launcher.pid, service.pid()]).for_each(drop),
+            _ => pids.splice(0..0, [service.pid(), launcher.pid]).for_each(drop),
+        }
+        processes::kill_together(&pids);
+        expect_no_orphans(&launcher, &ground.token);
+        service.kill();
+        let Some(service) = ground.start().await else { return };
+        check(&service.client.record(&id).await.unwrap(), Status::Lost, Reason::ServiceDied);
+        assert!(groups_of(&launcher).is_empty());
+        assert_eq!(service.end().await, Some(0));
+    }
+    let Some(service) = ground.start().await else { return };
+    judge(&ground, &service, &["before-cells", "before-launcher", "before-server"]).await;
     assert_eq!(service.end().await, Some(0));
 }
 

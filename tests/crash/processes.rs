@@ -17,6 +17,13 @@ pub(crate) fn signal(name: &str, pid: Pid) -> bool {
     kill.args(["-s", name, "--", &pid.to_string()]).stderr(Stdio::null()).status().unwrap().success()
 }
 
+/// Kills several processes by one call, one right after another.
+#[expect(clippy::disallowed_methods, reason = "the shell's own way to send a signal")]
+pub(crate) fn kill_together(pids: &[Pid]) {
+    let pids = pids.iter().map(Pid::to_string);
+    assert!(Command::new("kill").args(["-s", "KILL", "--"]).args(pids).status().unwrap().success());
+}
+
 fn all() -> impl Iterator<Item = Pid> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())

@@ -14,7 +14,7 @@ use portcullis_core::{Level, Status};
 use crate::checker::{self, History, Verdict};
 use crate::client::Client;
 use crate::peer::Peer;
-use crate::processes::{self, Process};
+use crate::processes::{self, Pid, Process};
 
 /// Longer than anything here takes; a test that waits for it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -251,6 +251,10 @@ pub(crate) struct Service {
 }
 
 impl Service {
+    pub(crate) fn pid(&self) -> Pid {
+        self.process.as_ref().unwrap().id()
+    }
+
     /// Kills the server itself, and nobody else.
     pub(crate) fn kill(mut self) {
         let mut process = self.process.take().unwrap();

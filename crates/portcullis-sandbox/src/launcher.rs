@@ -5,6 +5,7 @@
 //! with it; when the launcher ends, every cell does (parent-death signal), and with each cell all that runs
 //! in it (pid namespace).
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ use crate::wire::{self, AtStep, FromLauncher, StepError, ToLauncher};
 
 /// The name that a launcher is started by.
 pub(crate) const NAME: &str = "portcullis-launcher";
+/// The name that the kernel knows it by: 15 bytes at most. See PR_SET_NAME(2const).
+pub(crate) const COMM: &CStr = c"portcullis-laun";
 /// Signals that do not end it, nor its cells: who tells the whole service to end means the server, which lets what
 /// runs end first, and the launcher ends with its link. Init gives them back their meaning for commands.
 pub(crate) const IGNORED_SIGNALS: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
@@ -38,7 +41,7 @@ pub(crate) fn run() -> ! {
 }
 
 fn serve() -> Result<(), StepError> {
-    let _ = sys::set_name(c"portcullis-launc");
+    let _ = sys::set_name(COMM);
     // Commands get these from us: what the service was started with ignored or blocked is not theirs. See
     // signal(7).
     sys::default_dispositions();

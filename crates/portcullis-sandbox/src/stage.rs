@@ -11,7 +11,7 @@ use crate::descriptors;
 use crate::init;
 use crate::landlock::Ruleset;
 use crate::line::Setting;
-use crate::rights;
+use crate::rights::{self, View};
 use crate::sys;
 use crate::wire::{AtStep, StepError};
 
@@ -143,6 +143,11 @@ fn confine<'a>(
         sys::default_disposition(signal);
     }
     sys::unblock_all_signals().at("signal mask")?;
+    if matches!(setting.view, View::Host { .. }) {
+        // Where no pid namespace ends a tree: should cell and launcher be killed at once, nobody is left to end us,
+        // and this goes from the launcher to the cell, to init and to here. Who is forked from here on loses it.
+        sys::set_parent_death_signal(libc::SIGKILL).at("parent-death signal")?;
+    }
     match (ready, setting.landlock_abi) {
         (Some(ruleset), _) => ruleset.enforce().at("landlock")?,
         (None, Some(abi)) => {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::launcher;
+
 /// What every group of ours begins with; the launcher's process id follows.
 pub(super) const PREFIX: &str = "portcullis-";
 
@@ -28,6 +30,20 @@ pub(crate) struct Leftovers {
 /// Removes every group beneath `place` whose launcher has ended and in which no process is left. One whose
 /// launcher lives belongs to another service on this host.
 pub(super) fn remove(place: &Path, own_pid: u32, found: &mut Leftovers) {
+    remove_but(place, |pid| pid != own_pid && is_launcher(pid), found);
+}
+
+/// Whether a launcher of this number lives. Not just any process: numbers are used again, and one that was killed
+/// together with its server keeps its own until somebody has reaped it. See proc_pid_stat(5).
+fn is_launcher(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let parts = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')'));
+    parts.is_some_and(|(name, rest)| {
+        launcher::COMM.to_bytes() == name.as_bytes() && !rest.trim_start().starts_with(['Z', 'X'])
+    })
+}
+
+fn remove_but(place: &Path, lives: impl Fn(u32) -> bool, found: &mut Leftovers) {
     let deadline = Instant::now() + DYING;
     for entry in fs::read_dir(place).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -35,7 +51,7 @@ pub(super) fn remove(place: &Path, own_pid: u32, found: &mut Leftovers) {
             continue;
         };
         let path = entry.path();
-        if pid != own_pid && Path::new("/proc").join(pid.to_string()).exists() {
+        if lives(pid) {
             continue;
         }
         match remove_tree(&path, deadline) {
@@ -99,12 +115,21 @@ mod tests {
         // A plain file stands in for what keeps a group from going.
         fs::write(at("portcullis-4194306/busy"), "").unwrap();
         let mut found = Leftovers::default();
-        remove(place.path(), 4_194_308, &mut found);
+        remove_but(place.path(), |pid| pid == 1, &mut found);
         assert_eq!(found.removed, [at("portcullis-4194305")]);
         assert_eq!(found.kept, [at("portcullis-4194306")]);
         for name in ["portcullis-1", "other-4194307", "portcullis-x"] {
             assert!(at(name).exists(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_process_that_is_no_launcher_keeps_no_group() {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir_all(place.path().join("portcullis-1/cell-0")).unwrap();
+        let mut found = Leftovers::default();
+        remove(place.path(), std::process::id(), &mut found);
+        assert_eq!(found.removed.len(), 1);
     }
 
     #[test]
