@@ -23,9 +23,9 @@ pub struct ExecutionView {
     pub output: Option<String>,
     /// The exit code, when the line ended by itself.
     pub exit_code: Option<i32>,
-    /// When its first process started.
+    /// When it began: the service's clock, just before its first process; `null` when none ever started.
     pub start_time: Option<Timestamp>,
-    /// When it ended.
+    /// When it ended: the service's clock, after its last process.
     pub end_time: Option<Timestamp>,
     /// Why it ended.
     pub reason: Option<Reason>,
@@ -72,7 +72,7 @@ impl ExecutionView {
             command: execution.command.clone(),
             output: None,
             exit_code: ending.and_then(|ending| ending.exit_code),
-            start_time: execution.started_at.map(Timestamp),
+            start_time: execution.began_at().map(Timestamp),
             end_time: ending.map(|ending| Timestamp(ending.ended_at)),
             reason: ending.map(|ending| ending.reason),
             stdout: None,
@@ -139,7 +139,7 @@ pub struct UsageView {
     pub cpu_time_ms: u64,
     /// The most memory it held at once; `null` where the host does not count it.
     pub peak_memory_bytes: Option<u64>,
-    /// Time from start to end, in milliseconds.
+    /// Time from its first process to its last one's end, as the cell measured it, in milliseconds.
     pub wall_time_ms: u64,
 }
 
@@ -274,6 +274,33 @@ mod tests {
             (datetime!(2025-03-25 16:30:00 UTC), 99),
         ] {
             assert_eq!(progress(&execution, now), wanted, "{now}");
+        }
+    }
+
+    #[test]
+    fn what_never_ran_has_no_start_time() {
+        let mut execution = scheduled();
+        execution.started_at = Some(datetime!(2025-03-25 16:00:00 UTC));
+        for (status, reason, ran, wanted) in [
+            (Status::Failed, Reason::StartFailed, false, false),
+            (Status::Cancelled, Reason::Cancelled, false, false),
+            (Status::Cancelled, Reason::Cancelled, true, true),
+            (Status::Failed, Reason::Exit, true, true),
+            (Status::Lost, Reason::ServiceDied, false, true),
+        ] {
+            execution.status = status;
+            execution.ending = Some(Ending {
+                status,
+                reason,
+                exit_code: None,
+                signal: None,
+                ended_at: datetime!(2025-03-25 16:00:01 UTC),
+                usage: ran.then(Usage::default),
+                truncated: false,
+                message: None,
+            });
+            let view = ExecutionView::without_output(&execution, datetime!(2025-03-25 17:00:00 UTC));
+            assert_eq!(view.start_time.is_some(), wanted, "{reason:?} {ran}");
         }
     }
 

@@ -24,7 +24,7 @@ pub struct Execution {
     pub limits: Limits,
     /// When it was accepted.
     pub accepted_at: OffsetDateTime,
-    /// When its first process started.
+    /// When its start was recorded, just before its first process; see [`Execution::began_at`].
     pub started_at: Option<OffsetDateTime>,
     /// What was in force around it, from its start on.
     pub confinement: Option<Confinement>,
@@ -36,6 +36,16 @@ pub struct Execution {
     pub output_bytes: u64,
     /// How it ended, once it has.
     pub ending: Option<Ending>,
+}
+
+impl Execution {
+    /// Returns when it began to run. An execution that was claimed, and of which then no process started, never
+    /// did: it used nothing, and was not lost either.
+    #[must_use]
+    pub fn began_at(&self) -> Option<OffsetDateTime> {
+        let never = |ending: &Ending| ending.usage.is_none() && ending.reason != Reason::ServiceDied;
+        self.started_at.filter(|_| !self.ending.as_ref().is_some_and(never))
+    }
 }
 
 /// What is known of an execution when it is accepted.

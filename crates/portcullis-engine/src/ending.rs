@@ -143,9 +143,9 @@ pub(crate) fn not_before(ending: Ending, started_at: OffsetDateTime) -> Ending {
     Ending { ended_at: ending.ended_at.max(started_at), ..ending }
 }
 
-/// Returns how long an execution took, from its start, or from its acceptance when it never started.
+/// Returns how long an execution took, from its start, or from its acceptance when no process of it started.
 pub(crate) fn duration(execution: &Execution) -> Duration {
-    let from = execution.started_at.unwrap_or(execution.accepted_at);
+    let from = execution.began_at().unwrap_or(execution.accepted_at);
     let to = execution.ending.as_ref().map_or(from, |ending| ending.ended_at);
     (to - from).try_into().unwrap_or_default()
 }
