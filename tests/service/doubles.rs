@@ -21,7 +21,14 @@ impl Authenticator for Tokens {
             "alice" | "bob" => {
                 Ok(Principal { id: format!("id-{token}"), name: token.into(), ..Principal::local() })
             }
-            "guest" => Err(AuthenticateError::Forbidden { permission: "run agents".into() }),
+            "guest" => Err(AuthenticateError::Forbidden {
+                permission: "run agents".into(),
+                principal: Some(Arc::new(Principal {
+                    id: "id-guest".into(),
+                    name: "guest".into(),
+                    ..Principal::local()
+                })),
+            }),
             "down" => Err(AuthenticateError::Unavailable {
                 retry_after: Some(Duration::from_millis(6500)),
                 source: "connection refused".into(),
@@ -80,6 +87,14 @@ impl Policy for AllButRm {
             Box::new(Permit::grant(plan)),
             Grant { rules: vec!["base".into()], programs: vec![program] },
         )
+    }
+
+    fn programs(&self, submission: &Submission) -> Vec<ProgramName> {
+        submission
+            .command
+            .split("; ")
+            .filter_map(|part| ProgramName::parse(part.split(' ').next()?))
+            .collect()
     }
 
     fn allowed(&self, _: &Principal) -> Vec<AllowedProgram> {

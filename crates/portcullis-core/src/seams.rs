@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use crate::{
     AllowedProgram, Confinement, Ending, Execution, ExecutionId, NewExecution, Outcome, OutputChunk,
-    OutputStream, Permit, Principal, Refusal, Secret, Status, StopReason, Submission, Verdict,
+    OutputStream, Permit, Principal, ProgramName, Refusal, Secret, Status, StopReason, Submission, Verdict,
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -51,6 +51,8 @@ pub enum AuthenticateError {
     Forbidden {
         /// The permission that is asked for.
         permission: String,
+        /// Who lacks it, where that was said.
+        principal: Option<Arc<Principal>>,
     },
     /// Nobody could say: the Auth Service is down, slow, limiting or answering nonsense.
     #[error("the Auth Service could not say who this is")]
@@ -68,6 +70,12 @@ pub enum AuthenticateError {
 pub trait Policy: Send + Sync {
     /// Judges one submission for one principal. What it cannot parse or bound, it denies.
     fn judge(&self, principal: &Principal, submission: &Submission) -> Verdict;
+
+    /// Names the programs that a line calls, allowed or not, as far as it can be read: for the log of a refusal.
+    fn programs(&self, submission: &Submission) -> Vec<ProgramName> {
+        let _ = submission;
+        Vec::new()
+    }
 
     /// Lists what the principal may run, by name.
     fn allowed(&self, principal: &Principal) -> Vec<AllowedProgram>;
@@ -382,6 +390,11 @@ pub trait Notifier: Send + Sync {
     /// # Cancel safety
     /// Dropping the future gives the delivery up; it can be asked for again.
     async fn conclude(&self, update: Update) -> Result<(), NotifyError>;
+
+    /// Whether anybody listens. Where nobody does, output need not be read, nor updates be made, for them.
+    fn wants_updates(&self) -> bool {
+        true
+    }
 }
 
 /// Why a terminal update will never be delivered.

@@ -154,7 +154,7 @@ impl Shared {
     async fn question(self: Arc<Self>, key: Digest, token: Secret, sender: watch::Sender<Option<Answer>>) {
         count(&self.counters.questions);
         let answer = match self.peer.ask(&token).await {
-            Answer::Known(principal) if !self.lets_in(&principal) => Answer::Forbidden,
+            Answer::Known(principal) if !self.lets_in(&principal) => Answer::Forbidden(Some(principal)),
             answer => answer,
         };
         self.note(&answer);
@@ -171,7 +171,7 @@ impl Shared {
         let failure = match answer {
             Answer::Known(_) => return self.note_success(&self.counters.accepted),
             Answer::Invalid => return self.note_success(&self.counters.invalid),
-            Answer::Forbidden => return self.note_success(&self.counters.forbidden),
+            Answer::Forbidden(_) => return self.note_success(&self.counters.forbidden),
             Answer::Unknown { failure, .. } => failure,
         };
         // It counts by user: that one is over the limit says nothing of the others.
@@ -197,8 +197,9 @@ impl Shared {
         match answer {
             Answer::Known(principal) => Ok(Arc::unwrap_or_clone(principal)),
             Answer::Invalid => Err(AuthenticateError::Invalid),
-            Answer::Forbidden => Err(AuthenticateError::Forbidden {
+            Answer::Forbidden(principal) => Err(AuthenticateError::Forbidden {
                 permission: self.permission.clone().unwrap_or_else(|| "access".into()),
+                principal,
             }),
             Answer::Unknown { retry_after, failure } => {
                 Err(AuthenticateError::Unavailable { retry_after, source: Box::new(failure) })

@@ -76,7 +76,7 @@ impl Memory {
     pub(crate) fn settle(&self, token: Digest, answer: Answer) {
         let lifetime = match &answer {
             Answer::Known(_) => self.lifetimes.accepted,
-            Answer::Invalid | Answer::Forbidden => self.lifetimes.refused,
+            Answer::Invalid | Answer::Forbidden(_) => self.lifetimes.refused,
             // One token's wait holds up nobody else: the peer counts questions by user.
             Answer::Unknown { retry_after, .. } => {
                 self.lifetimes.failed.max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER))
@@ -157,7 +157,7 @@ mod tests {
         for (answer, seconds) in [
             (yes(), 30),
             (Answer::Invalid, 5),
-            (Answer::Forbidden, 5),
+            (Answer::Forbidden(None), 5),
             (Failure::Status(500).into(), 1),
             (
                 Answer::Unknown {

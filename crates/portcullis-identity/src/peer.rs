@@ -36,8 +36,8 @@ pub(crate) enum Answer {
     Known(Arc<Principal>),
     /// The token is nobody's.
     Invalid,
-    /// The peer knows who it is, and lets it in nowhere.
-    Forbidden,
+    /// It is known, and not let in: this principal, or one that the peer did not name.
+    Forbidden(Option<Arc<Principal>>),
     /// The peer could not say.
     Unknown { retry_after: Option<Duration>, failure: Arc<Failure> },
 }
@@ -163,7 +163,7 @@ async fn read_answer(response: http::Response<Incoming>) -> Result<Answer, Failu
             Ok(Answer::Known(Arc::new(principal)))
         }
         StatusCode::UNAUTHORIZED => Ok(Answer::Invalid),
-        StatusCode::FORBIDDEN => Ok(Answer::Forbidden),
+        StatusCode::FORBIDDEN => Ok(Answer::Forbidden(None)),
         StatusCode::NOT_FOUND => Err(Failure::NotFound),
         _ => Ok(Answer::Unknown {
             retry_after: retry_after(&response),

@@ -79,10 +79,12 @@ async fn a_yes_is_not_stretched_when_the_peer_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_missing_permission_is_forbidden_by_its_name() {
+async fn a_missing_permission_is_forbidden_by_its_name_and_says_to_whom() {
     let users = authenticator(&Script::new([alice(&["view agents"])]));
     match users.authenticate(&with_token("t")).await {
-        Err(AuthenticateError::Forbidden { permission }) => assert_eq!(permission, "run agents"),
+        Err(AuthenticateError::Forbidden { permission, principal: Some(who) }) => {
+            assert_eq!((permission.as_str(), who.name.as_str()), ("run agents", "alice"));
+        }
         other => panic!("{other:?}"),
     }
 }
