@@ -179,6 +179,21 @@ fn protected_directories_of_a_mount_are_covered() {
     check(line, &["openat ! EACCES", "openat ! EACCES", "openat = 3"]);
 }
 
+/// Line 1.
+#[test]
+fn protected_directories_may_lie_within_each_other() {
+    let mut line = Line::calls(
+        "openat -100 s:/usr/share/doc 0x10000 , openat -100 s:/usr/share 0x10000 , openat -100 s:/usr/lib 0x10000",
+    );
+    line.protected = vec![path("/usr/share"), path("/usr/share/doc"), path("/usr/share/doc/base-files")];
+    for _ in 0..3 {
+        check(line.clone(), &["openat ! EACCES", "openat ! EACCES", "openat = 3"]);
+    }
+    line.protected.reverse();
+    check(line, &["openat ! EACCES", "openat ! EACCES", "openat = 3"]);
+    check(Line::calls("openat -100 s:/usr/share/doc 0x10000"), &["openat = 3"]);
+}
+
 #[test]
 fn a_redirection_follows_no_planted_link() {
     let plant = || Line::of("ln -s /workspace/secret /workspace/link").write("/workspace");

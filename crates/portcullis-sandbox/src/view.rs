@@ -184,8 +184,11 @@ impl<'a> PrivateParts<'a> {
     }
 
     fn hidden(&self) -> impl Iterator<Item = &Path> {
-        let shown = self.plan.protected.iter().filter(|path| shows_the_host(path, self.mounts));
-        shown.map(|path| Path::new(path.as_str()))
+        let shown = || self.plan.protected.iter().filter(|path| shows_the_host(path, self.mounts));
+        // What lies within another is covered with it, and can be looked for no more.
+        let outermost =
+            move |path: &&ViewPath| !shown().any(|other| other != *path && path.is_beneath(other));
+        shown().filter(outermost).map(|path| Path::new(path.as_str()))
     }
 
     /// Whether there are none: the view stays as every execution of these programs sees it.
