@@ -244,6 +244,42 @@ mod tests {
         assert!(decode::<ToCell>(&bytes).is_err(), "bytes behind the message");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_of_a_stranger_make_a_frame_panic(
+            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..512),
+            place in proptest::num::usize::ANY,
+        ) {
+            let stop = ToCell::Stop { ended: Ended::Exited(3), gently: true };
+            let configure = ToLauncher::Configure(Config::default());
+            for valid in [postcard::to_stdvec(&stop).unwrap(), postcard::to_stdvec(&configure).unwrap()] {
+                // Nonsense alone, behind a beginning of something valid, and in the midst of it.
+                let cut = place % valid.len();
+                let mut spoilt = valid.clone();
+                for (byte, other) in spoilt.iter_mut().skip(cut).zip(&bytes) {
+                    *byte = *other;
+                }
+                for frame in [bytes.clone(), [&valid[..cut], &bytes].concat(), spoilt] {
+                    let _ = decode::<ToCell>(&frame);
+                    let _ = decode::<ToLauncher>(&frame);
+                    let _ = decode::<FromCell>(&frame);
+                    let _ = decode::<FromLauncher>(&frame);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn more_descriptors_than_a_message_carries_are_refused() {
+        let (one, other) = sys::socket_pair().unwrap();
+        let (read, _write) = sys::pipe().unwrap();
+        let message = ToCell::Stop { ended: Ended::Exited(3), gently: true };
+        let many = [read.as_fd(); sys::MAX_DESCRIPTORS + 1];
+        assert_eq!(send(one.as_fd(), &message, &many).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        drop(one);
+        assert!(receive::<ToCell>(&other).unwrap().is_none(), "nothing was sent");
+    }
+
     #[test]
     fn a_frame_beyond_the_bound_is_not_sent() {
         let (one, _other) = sys::socket_pair().unwrap();
