@@ -28,6 +28,10 @@ impl Answer {
     /// What every answer promises.
     fn check(&self, method: &Method) {
         check_headers(&self.headers);
+        let json = self.headers.get("content-type").is_some_and(|kind| kind.as_bytes().ends_with(b"json"));
+        if json && method != Method::HEAD {
+            assert!(self.body.ends_with(b"}\n"), "{:?}", self.body);
+        }
         // What a probe is told has one form, whether it is good or bad.
         let readiness = self.status == 503 && self.body.starts_with(br#"{"ready":false,"#);
         if self.status >= 400 && method != Method::HEAD && !readiness {

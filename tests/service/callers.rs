@@ -1,10 +1,13 @@
 //! Who is let in, and how much of the service one caller gets.
 
+use std::io;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portcullis_api::ProblemCode as Code;
-use serde_json::json;
+use serde_json::{Value, json};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::served::Served;
 
@@ -51,6 +54,67 @@ async fn a_user_without_the_permission_is_told_which_one() {
     let asked = served.request("POST", "/api/commands").token("guest").json(&json!({"command": "echo x"}));
     let problem = asked.send().await.expect_status(403).expect_problem(Code::AuthForbidden);
     assert!(problem.error.contains("permission denied") && problem.error.contains("run agents"), "{problem}");
+}
+
+/// The log of a test, which runs on one thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Keeps what is logged until the guard is dropped.
+    fn keep(&self) -> tracing::subscriber::DefaultGuard {
+        let log = self.clone();
+        let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_span_list(false);
+        subscriber.with_writer(move || log.clone()).finish().set_default()
+    }
+
+    /// Returns the lines that hold a text.
+    fn with(&self, text: &str) -> Vec<Value> {
+        let log = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        log.lines().filter(|l| l.contains(text)).map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_one_line_of_the_log_that_says_who_was_refused_what() {
+    let log = Log::default();
+    let guard = log.keep();
+    let served = Served::start().await;
+    let refused = served.submit(json!({"command": "cat a; rm a"})).await.expect_status(403);
+    let problem = refused.expect_problem(Code::CommandNotAllowed);
+    let asked = served.request("POST", "/api/commands").token("guest").json(&json!({"command": "echo x"}));
+    asked.send().await.expect_status(403);
+    served.run("x", "echo x").await;
+    drop(guard);
+
+    let alice = log.with("alice").into_iter().filter(|line| line["execution_id"] != "x").collect::<Vec<_>>();
+    let [denied] = alice.as_slice() else { panic!("{alice:?}") };
+    assert_eq!((&denied["message"], &denied["level"]), (&json!("denied"), &json!("INFO")));
+    assert_eq!((&denied["user"], &denied["user_id"]), (&json!("alice"), &json!("id-alice")));
+    assert_eq!((&denied["programs"], &denied["rule"]), (&json!("cat,rm"), &json!("base")));
+    let request = denied["span"]["request_id"].as_str().unwrap();
+    assert!(problem.instance.ends_with(request), "{request} is not {}", problem.instance);
+
+    let guest = log.with("guest");
+    let [refused] = guest.as_slice() else { panic!("{guest:?}") };
+    assert_eq!(
+        (&refused["message"], &refused["code"]),
+        (&json!("request refused"), &json!("auth/forbidden"))
+    );
+    assert_eq!((&refused["user"], &refused["user_id"]), (&json!("guest"), &json!("id-guest")));
+
+    let ran: Vec<_> = log.with("\"x\"").iter().map(|line| line["message"].clone()).collect();
+    assert_eq!(ran, ["accepted", "started", "ended"], "nobody is told: nobody listens");
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ pub fn start(filter: &str, format: LogFormat) {
     let _ = if human {
         builder.with_target(false).with_writer(OneLine).try_init()
     } else {
-        builder.json().flatten_event(true).with_writer(io::stderr).try_init()
+        builder.json().flatten_event(true).with_span_list(false).with_writer(io::stderr).try_init()
     };
     std::panic::set_hook(Box::new(|panic| {
         let payload = panic.payload();

@@ -57,7 +57,7 @@ pub(crate) async fn cancel(
     let mut backoff = Backoff::new();
     loop {
         if let Some(live) = shared.live_of(&principal.id, id) {
-            stop(shared, &live);
+            stop(shared, principal, &live);
             if let Some(record) = live.ended().await {
                 return Ok(ended((*record).clone()));
             }
@@ -79,11 +79,17 @@ fn ended(record: Execution) -> Cancelled {
 }
 
 /// Ends what waits without ever starting it, and asks what runs to stop.
-fn stop(shared: &Arc<Shared>, live: &Arc<Live>) {
+fn stop(shared: &Arc<Shared>, principal: &Principal, live: &Arc<Live>) {
     live.request_stop(StopReason::Cancelled);
     // In a statement of its own, which gives the ledger back.
     let waiting = shared.ledger().queue.remove(&live.owner, |queued| queued.live.id == live.id);
-    info!(execution_id = %live.id, waiting = waiting.is_some(), "cancellation asked");
+    info!(
+        execution_id = %live.id,
+        user = %principal.name.escape_debug(),
+        user_id = %principal.id.escape_debug(),
+        waiting = waiting.is_some(),
+        "cancellation asked"
+    );
     if let Some(queued) = waiting {
         // In a task of its own: it is in nobody's hands but ours now, and the caller may hang up.
         tokio::spawn(finish_queued(Arc::clone(shared), queued.live, ending::cancelled()));

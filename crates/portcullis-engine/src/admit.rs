@@ -1,5 +1,6 @@
 //! From a submission to a queued execution with a record.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +9,13 @@ use portcullis_core::{
     Verdict,
 };
 use time::OffsetDateTime;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, debug, error, info, warn};
 
 use crate::ending;
 use crate::fingerprint::fingerprint;
 use crate::finish;
 use crate::live::Live;
-use crate::panics::catching_store;
+use crate::panics::{Panicked, catching_store};
 use crate::run;
 use crate::shared::{Gate, Queued, Shared};
 use crate::vocabulary::{SubmitError, Submitted};
@@ -27,7 +28,7 @@ pub(crate) async fn submit(
     id: Option<ExecutionId>,
     submission: Submission,
 ) -> Result<Submitted, SubmitError> {
-    let (permit, grant) = match shared.parts.policy.judge(principal, &submission) {
+    let (permit, grant) = match judge(shared, principal, &submission)? {
         Verdict::Permit(permit, grant) => (*permit, grant),
         Verdict::Deny(denial) => return refuse(shared, principal, id, submission, denial).await,
     };
@@ -52,6 +53,22 @@ pub(crate) async fn submit(
     in_own_task("accept", accept(Arc::clone(shared), place, new, permit)).await
 }
 
+/// Asks the policy. One that breaks has said nothing, and what is not permitted does not run.
+pub(crate) fn judge(
+    shared: &Shared,
+    principal: &Principal,
+    submission: &Submission,
+) -> Result<Verdict, Panicked> {
+    // Nothing of ours is changed by a judgement, and the policy keeps nothing from one to the next.
+    let judged = catch_unwind(AssertUnwindSafe(|| shared.parts.policy.judge(principal, submission)));
+    judged.map_err(|payload| {
+        shared.counters.note(|stats| stats.panics += 1);
+        let panicked = Panicked::of(payload.as_ref());
+        error!(error = %panicked, "the policy broke; nothing was decided");
+        panicked
+    })
+}
+
 /// Records a refusal. It is returned when its record is safe, so that nobody tries the policy unseen.
 async fn refuse(
     shared: &Arc<Shared>,
@@ -61,9 +78,13 @@ async fn refuse(
     denial: Box<Denial>,
 ) -> Result<Submitted, SubmitError> {
     shared.counters.denied(&denial);
+    let programs = catch_unwind(AssertUnwindSafe(|| shared.parts.policy.programs(&submission)));
+    let programs: Vec<_> = programs.unwrap_or_default().into_iter().map(String::from).collect();
     info!(
         execution_id = id.as_ref().map_or("", ExecutionId::as_str),
         user = %principal.name.escape_debug(),
+        user_id = %principal.id.escape_debug(),
+        programs = programs.join(","),
         code = denial.code.as_str(),
         rule = denial.rule.as_ref().map_or("", |rule| rule.name.as_str()),
         "denied"
@@ -103,6 +124,7 @@ async fn accept(
             info!(
                 execution_id = %id,
                 user = %record.owner_name.escape_debug(),
+                user_id = %record.owner.escape_debug(),
                 programs = record.programs.join(","),
                 status = record.status.as_str(),
                 "accepted"
@@ -167,7 +189,7 @@ async fn in_own_task(
     operation: &'static str,
     work: impl Future<Output = Result<Submitted, SubmitError>> + Send + 'static,
 ) -> Result<Submitted, SubmitError> {
-    match tokio::spawn(work).await {
+    match tokio::spawn(work.in_current_span()).await {
         Ok(answer) => answer,
         Err(broken) => Err(StoreError::Unavailable { operation, source: Box::new(broken) }.into()),
     }

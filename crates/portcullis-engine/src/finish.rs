@@ -70,6 +70,7 @@ fn log(record: &Execution) {
     info!(
         execution_id = %record.id,
         user = %record.owner_name.escape_debug(),
+        user_id = %record.owner.escape_debug(),
         programs = record.programs.join(","),
         status = ending.status.as_str(),
         reason = ending.reason.as_str(),

@@ -137,6 +137,7 @@ use portcullis_core::{
     Submission, Verdict,
 };
 
+pub use panics::Panicked;
 pub use stats::Stats;
 pub use vocabulary::{AccessError, Cancelled, Config, Load, Parts, SubmitError, Submitted, WatchEvent};
 pub use watch::Watch;
@@ -175,8 +176,11 @@ impl Engine {
     }
 
     /// Judges a submission and does nothing else.
-    pub fn judge(&self, principal: &Principal, submission: &Submission) -> Verdict {
-        self.shared.parts.policy.judge(principal, submission)
+    ///
+    /// # Errors
+    /// When the policy broke and decided nothing.
+    pub fn judge(&self, principal: &Principal, submission: &Submission) -> Result<Verdict, Panicked> {
+        admit::judge(&self.shared, principal, submission)
     }
 
     /// Lists what a principal may run.

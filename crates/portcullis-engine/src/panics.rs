@@ -10,7 +10,14 @@ use portcullis_core::StoreError;
 /// A panic that was caught, with its text.
 #[derive(Debug, thiserror::Error)]
 #[error("internal failure: {0}")]
-pub(crate) struct Panicked(String);
+pub struct Panicked(String);
+
+impl Panicked {
+    /// Takes the text out of what a panic left.
+    pub(crate) fn of(payload: &(dyn Any + Send)) -> Self {
+        Self(text(payload))
+    }
+}
 
 /// Runs a future to its end or its panic. After a panic the future is dropped, with all it held.
 pub(crate) async fn catching<T>(
@@ -19,7 +26,7 @@ pub(crate) async fn catching<T>(
     // Nothing of a future that panicked is looked at again, so broken invariants stay inside it.
     poll_fn(move |context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
         Ok(poll) => poll.map(Ok),
-        Err(payload) => std::task::Poll::Ready(Err(Panicked(text(payload.as_ref())))),
+        Err(payload) => std::task::Poll::Ready(Err(Panicked::of(payload.as_ref()))),
     })
     .await
 }

@@ -211,6 +211,9 @@ impl Recorder {
 
     /// Tells the listeners how far it has come, when standard output went on.
     fn announce(&self, newest: &mut Newest, chunks: &[OutputChunk]) {
+        if !self.shared.parts.notifier.wants_updates() {
+            return;
+        }
         let stdout = chunks.iter().filter(|chunk| chunk.stream == OutputStream::Stdout);
         if stdout.map(|chunk| newest.read(&chunk.bytes)).count() == 0 {
             return;

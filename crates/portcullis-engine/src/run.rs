@@ -197,6 +197,7 @@ impl Observer {
         info!(
             execution_id = %record.id,
             user = %record.owner_name.escape_debug(),
+            user_id = %record.owner.escape_debug(),
             programs = record.programs.join(","),
             status = record.status.as_str(),
             confinement = record.confinement.as_ref().map_or("", |confinement| confinement.level.as_str()),

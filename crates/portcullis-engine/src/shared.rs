@@ -142,6 +142,9 @@ impl Shared {
 
     /// Announces a start or progress. A listener's trouble, a panic included, is no trouble of the execution.
     pub(crate) fn announce(&self, update: Update) {
+        if !self.parts.notifier.wants_updates() {
+            return;
+        }
         if std::panic::catch_unwind(AssertUnwindSafe(|| self.parts.notifier.announce(update))).is_err() {
             self.counters.note(|stats| stats.panics += 1);
             error!("the notifier broke");

@@ -145,9 +145,14 @@ impl Desk {
         Ok(more)
     }
 
-    /// Tells how one execution ended and notes in the store that it is told.
+    /// Tells how one execution ended and notes in the store that it is told. Where nobody listens, nothing is read,
+    /// told, counted or logged.
     async fn tell(self, execution: Execution) -> ExecutionId {
         let id = execution.id.clone();
+        if !self.notifier.wants_updates() {
+            self.note(&id, Delivery::Delivered).await;
+            return id;
+        }
         let mut backoff = Backoff::new();
         let update = loop {
             match self.excerpt(&execution).await {
@@ -178,24 +183,35 @@ impl Desk {
             Delivery::Delivered => stats.updates_delivered += 1,
             Delivery::GivenUp => stats.updates_given_up += 1,
         });
+        self.note(&id, delivery).await;
+        info!(
+            execution_id = %id,
+            user = %execution.owner_name.escape_debug(),
+            user_id = %execution.owner.escape_debug(),
+            delivery = ?delivery,
+            "told"
+        );
+        id
+    }
+
+    /// Notes what became of an update.
+    async fn note(&self, id: &ExecutionId, delivery: Delivery) {
         // Until this is noted the place stays taken: a store that reads and does not write must not make
         // us tell the same again and again.
         let mut backoff = Backoff::new();
         loop {
-            match catching_store("note a delivery", self.store.delivered(&id, delivery)).await {
+            match catching_store("note a delivery", self.store.delivered(id, delivery)).await {
                 Ok(()) => break,
                 Err(problem @ StoreError::Unavailable { .. }) => {
-                    self.failed(&id, &problem, "its delivery is not noted yet");
+                    self.failed(id, &problem, "its delivery is not noted yet");
                     backoff.wait().await;
                 }
                 Err(problem) => {
-                    self.failed(&id, &problem, "its delivery cannot be noted");
+                    self.failed(id, &problem, "its delivery cannot be noted");
                     break;
                 }
             }
         }
-        info!(execution_id = %id, delivery = ?delivery, "told");
-        id
     }
 
     /// Reads through the stored output of an execution, and keeps a bounded part of it.

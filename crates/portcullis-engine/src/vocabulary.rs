@@ -7,6 +7,8 @@ use portcullis_core::{
     Denial, Execution, ExecutionId, ExecutionStore, Launcher, Notifier, OutputChunk, Policy, StoreError,
 };
 
+use crate::panics::Panicked;
+
 /// What the engine works with.
 #[derive(Clone)]
 pub struct Parts {
@@ -69,6 +71,9 @@ pub enum SubmitError {
     /// The service is shutting down.
     #[error("the service is shutting down")]
     Draining,
+    /// The policy broke and decided nothing; nothing is recorded.
+    #[error("the submission could not be judged")]
+    Unjudged(#[from] Panicked),
     /// The record, or that of a refusal, could not be made safe.
     #[error("the submission could not be recorded")]
     Store(#[from] StoreError),

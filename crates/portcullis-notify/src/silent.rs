@@ -12,4 +12,8 @@ impl Notifier for Silent {
     async fn conclude(&self, _update: Update) -> Result<(), NotifyError> {
         Ok(())
     }
+
+    fn wants_updates(&self) -> bool {
+        false
+    }
 }

@@ -9,6 +9,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::connections::Busy;
@@ -139,6 +140,14 @@ pub(crate) type Pieces = mpsc::Sender<Result<Bytes, BrokenOff>>;
 impl Body {
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
         Self { content: Content::Whole(bytes.into()), busy: None }
+    }
+
+    /// Writes JSON, and a newline behind it: on a terminal answers do not run together.
+    pub(crate) fn json(value: &impl Serialize) -> Self {
+        // None of our types has a key that is not a string, nor a `Serialize` of its own that fails.
+        let mut text = serde_json::to_vec(value).unwrap_or_default();
+        text.push(b'\n');
+        Self::whole(text)
     }
 
     /// Keeps a permit until nobody holds the bytes any more, the buffers of the connection included.

@@ -12,7 +12,7 @@ use portcullis_api::{
 use portcullis_core::{
     Execution, ExecutionId, ListQuery, OutputStream, Principal, Status, StoreError, Verdict,
 };
-use portcullis_engine::{AccessError, Cancelled, Submitted};
+use portcullis_engine::{AccessError, Cancelled, SubmitError, Submitted};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -220,10 +220,11 @@ impl Call<'_> {
     async fn validate(&self, body: RequestBody) -> Result<Response<Body>, Failure> {
         self.parameters::<0>([])?;
         let (_, submission) = self.request(body, UnknownMembers::Ignore).await?.into_submission();
-        let judgement = match self.service.engine.judge(&self.principal, &submission) {
-            Verdict::Permit(_, grant) => Judgement::permitted(grant),
-            Verdict::Deny(denial) => Judgement::denied(&denial),
-        };
+        let judgement =
+            match self.service.engine.judge(&self.principal, &submission).map_err(SubmitError::from)? {
+                Verdict::Permit(_, grant) => Judgement::permitted(grant),
+                Verdict::Deny(denial) => Judgement::denied(&denial),
+            };
         Ok(json(StatusCode::OK, &judgement))
     }
 
@@ -325,8 +326,7 @@ pub(crate) fn parameter(name: &str, detail: String) -> Failure {
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
-    // None of our types has a key that is not a string, nor a `Serialize` of its own that fails.
-    let mut response = Response::new(Body::whole(serde_json::to_vec(value).unwrap_or_default()));
+    let mut response = Response::new(Body::json(value));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

@@ -151,6 +151,7 @@ impl Failure {
                 }
                 SubmitError::Busy { retry_after } => Answer::from(Code::QueueFull).retry_after(*retry_after),
                 SubmitError::Draining => Answer::from(Code::ServiceDraining).retry_after(RETRY_AFTER_DEFAULT),
+                SubmitError::Unjudged(_) => Code::Internal.into(),
                 SubmitError::Store(error) => store(error),
             },
             Self::Access(error) => match error {
@@ -170,6 +171,7 @@ impl Failure {
     fn sentence(&self) -> String {
         match self {
             Self::Submit(SubmitError::Denied(denial)) => format!("command not allowed: {denial}"),
+            Self::Submit(SubmitError::Unjudged(_)) => Self::Panicked.to_string(),
             Self::Unauthenticated(error @ AuthenticateError::Forbidden { .. }) => {
                 format!("permission denied: {error}")
             }
@@ -186,7 +188,7 @@ impl Failure {
         problem.errors = answer.errors;
         problem.denial = answer.denial;
         problem.execution = answer.execution;
-        let mut response = Response::new(Body::whole(serde_json::to_vec(&problem).unwrap_or_default()));
+        let mut response = Response::new(Body::json(&problem));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.extend(answer.headers);
@@ -195,19 +197,19 @@ impl Failure {
     }
 
     fn log(&self, code: ProblemCode, exchange: &Exchange) {
-        let (request_id, user) = (exchange.id, exchange.user());
-        let (method, route, code) = (exchange.method.as_str(), exchange.route(), code.as_str());
-        let reason = chain(self);
-        let denial = match self {
-            Self::Submit(SubmitError::Denied(denial)) => Some(denial.code.as_str()),
-            _ => None,
-        };
-        match self.answer().code.status() {
-            500.. => {
-                tracing::error!(%request_id, user, method, route, code, reason, "request failed");
+        let (request_id, (user, user_id)) = (exchange.id, exchange.user());
+        let (method, route, status) = (exchange.method.as_str(), exchange.route(), code.status());
+        let (code, reason) = (code.as_str(), chain(self));
+        match self {
+            // The engine has said it already, with what only it knows: a refused command is one line.
+            Self::Submit(SubmitError::Denied(_)) => {
+                tracing::debug!(%request_id, user, user_id, method, route, code, reason, "request refused");
+            }
+            _ if status >= 500 => {
+                tracing::error!(%request_id, user, user_id, method, route, code, reason, "request failed");
             }
             _ => {
-                tracing::info!(%request_id, user, method, route, code, denial, reason, "request refused");
+                tracing::info!(%request_id, user, user_id, method, route, code, reason, "request refused");
             }
         }
     }

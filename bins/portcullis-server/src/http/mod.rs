@@ -26,6 +26,7 @@ use hyper::body::Incoming;
 use portcullis_core::{AuthenticateError, Authenticator, Credentials, Principal, Secret};
 use portcullis_engine::Engine;
 use tokio::sync::Semaphore;
+use tracing::Instrument;
 use uuid::Uuid;
 
 pub use body::{Body, BrokenOff};
@@ -99,7 +100,8 @@ pub(crate) struct Exchange {
     id: Uuid,
     method: Method,
     route: OnceLock<&'static str>,
-    user: OnceLock<String>,
+    /// Who asks, as far as that is known.
+    principal: OnceLock<Arc<Principal>>,
 }
 
 impl Exchange {
@@ -112,8 +114,9 @@ impl Exchange {
         self.route.get().copied().unwrap_or("-")
     }
 
-    fn user(&self) -> &str {
-        self.user.get().map_or("-", String::as_str)
+    /// Names who asks, by name and by id.
+    fn user(&self) -> (&str, &str) {
+        self.principal.get().map_or(("-", "-"), |principal| (&principal.name, &principal.id))
     }
 }
 
@@ -137,13 +140,15 @@ impl Service {
             id: Uuid::now_v7(),
             method: request.method().clone(),
             route: OnceLock::new(),
-            user: OnceLock::new(),
+            principal: OnceLock::new(),
         });
         let (head, incoming) = request.into_parts();
         let body = RequestBody::new(incoming, &head.headers);
+        // What the rooms beneath say of this request has its id in the log.
+        let span = tracing::info_span!("request", request_id = %exchange.id);
         let task = tokio::spawn({
             let exchange = exchange.clone();
-            async move { self.attempt(&exchange, head, body).await }
+            async move { self.attempt(&exchange, head, body).await }.instrument(span)
         });
         let attempted = task.await.unwrap_or(Err(Failure::Panicked));
         let mut response = attempted.unwrap_or_else(|failure| failure.into_response(&exchange));
@@ -176,8 +181,12 @@ impl Service {
         match route.endpoint {
             Endpoint::Open(endpoint) => endpoints::open(self, endpoint, &values).await,
             Endpoint::Private(endpoint) => {
-                let principal = self.authenticate(&head.headers).await?;
-                let _ = exchange.user.set(principal.id.clone());
+                let principal = self.authenticate(&head.headers).await.inspect_err(|error| {
+                    if let AuthenticateError::Forbidden { principal: Some(known), .. } = error {
+                        let _ = exchange.principal.set(known.clone());
+                    }
+                })?;
+                let _ = exchange.principal.set(Arc::new(principal.clone()));
                 let call = endpoints::Call { service: self, principal, values, head: &head };
                 endpoints::private(endpoint, call, body).await
             }

@@ -73,6 +73,21 @@ async fn refusal_that_cannot_be_recorded_is_an_error_and_runs_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn policy_that_breaks_decides_nothing_and_leaves_nothing_recorded_or_running() {
+    let service = Service::start(1).await;
+    let answer = service.submit("x", "mistake").await;
+    let Err(SubmitError::Unjudged(panicked)) = answer else { panic!("{answer:?}") };
+    assert_eq!(panicked.to_string(), "internal failure: as the test wanted");
+    assert!(service.engine.judge(&ann(), &Submission::of("mistake")).is_err());
+    assert_eq!(service.stats().panics, 2);
+    assert_eq!(service.store.inner.read(&id("x")).await.unwrap(), None);
+    assert_eq!(service.store.inner.refusals(9).await.unwrap(), []);
+    assert_eq!(service.launcher.launches.load(std::sync::atomic::Ordering::SeqCst), 0);
+    let x = service.accept("x", "echo a").await;
+    assert_eq!(service.told(&x).await, "completed/exit");
+}
+
+#[tokio::test(start_paused = true)]
 async fn submission_without_an_id_gets_one() {
     let service = Service::start(1).await;
     let mut ids = std::collections::HashSet::new();

@@ -111,3 +111,19 @@ async fn delivery_that_cannot_be_noted_is_not_told_again_and_again() {
     service.all_told().await;
     assert_eq!(service.journal.count("conclude x completed"), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_listens_no_update_is_made_and_none_waits() {
+    let service = Service::start(1).await;
+    service.listener.nobody.store(true, Ordering::SeqCst);
+    let x = service.accept("x", "wait").await;
+    let cell = service.cell().await;
+    cell.start().await;
+    cell.print("one\n").await;
+    cell.exit(0).await;
+    service.ended(&x).await;
+    service.all_told().await;
+    assert_eq!(service.listener.updates(), []);
+    assert_eq!(service.store.output_reads.load(Ordering::SeqCst), 0);
+    assert_eq!(service.stats().updates_delivered, 0);
+}

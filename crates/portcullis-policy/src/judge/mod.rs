@@ -9,8 +9,8 @@ mod path;
 mod scripts;
 
 use portcullis_core::{
-    AllowedProgram, Denial, DenialCode, Grant, Limits, Permit, Plan, Policy, Principal, Span, Submission,
-    Verdict, ViewPath,
+    AllowedProgram, Denial, DenialCode, Grant, Limits, Permit, Plan, Policy, Principal, ProgramName, Span,
+    Submission, Verdict, ViewPath,
 };
 
 use crate::Rulebook;
@@ -94,6 +94,16 @@ impl RulebookPolicy {
 impl Policy for RulebookPolicy {
     fn judge(&self, principal: &Principal, submission: &Submission) -> Verdict {
         self.decide(principal, submission).unwrap_or_else(Verdict::Deny)
+    }
+
+    fn programs(&self, submission: &Submission) -> Vec<ProgramName> {
+        let Ok(line) = parse(&submission.command) else { return Vec::new() };
+        let mut programs = Vec::new();
+        for command in line.steps.iter().flat_map(|step| &step.commands) {
+            let named = command.words.first().and_then(|word| ProgramName::parse(word.as_literal()?));
+            programs.extend(named.filter(|name| !programs.contains(name)));
+        }
+        programs
     }
 
     fn allowed(&self, principal: &Principal) -> Vec<AllowedProgram> {

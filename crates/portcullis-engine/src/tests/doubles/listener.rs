@@ -17,6 +17,8 @@ pub(in crate::tests) struct Listener {
     /// While set, a conclusion is refused for good.
     pub(in crate::tests) refusing: AtomicBool,
     pub(in crate::tests) waiting: AtomicUsize,
+    /// While set, nobody listens.
+    pub(in crate::tests) nobody: AtomicBool,
 }
 
 impl Listener {
@@ -27,6 +29,7 @@ impl Listener {
             away: AtomicBool::new(false),
             refusing: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
+            nobody: AtomicBool::new(false),
         })
     }
 
@@ -58,5 +61,9 @@ impl Notifier for Listener {
         self.journal.write(format!("conclude {} {}", update.id, update.status.as_str()));
         self.updates.lock().unwrap().push(update);
         Ok(())
+    }
+
+    fn wants_updates(&self) -> bool {
+        !self.nobody.load(Ordering::SeqCst)
     }
 }

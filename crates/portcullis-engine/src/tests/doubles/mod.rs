@@ -59,12 +59,13 @@ impl Journal {
     }
 }
 
-/// Permits every line but those of `rm`.
+/// Permits every line but those of `rm`, and makes a mistake at `mistake`.
 pub(super) struct AllButRm;
 
 impl Policy for AllButRm {
     fn judge(&self, _: &Principal, submission: &Submission) -> Verdict {
         let program = submission.command.split(' ').next().and_then(ProgramName::parse).unwrap();
+        assert!(program.as_str() != "mistake", "as the test wanted");
         if program.as_str() == "rm" {
             return Verdict::Deny(Box::new(Denial {
                 code: DenialCode::new("program/not-allowed"),
