@@ -43,7 +43,7 @@ async fn the_mission_holds_on_real_parts_and_records_survive_a_restart() {
         assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
     }
     for wanted in
-        ["portcullis-server listens", "\"code\":\"command/not-allowed\"", "\"execution_id\":\"hello\""]
+        ["portcullis-server listens", "\"code\":\"program/not-allowed\"", "\"execution_id\":\"hello\""]
     {
         assert!(log.contains(wanted), "{wanted} in {log}");
     }
@@ -119,7 +119,7 @@ async fn each_of_the_five_common_issues_has_its_own_answer_and_line_in_the_log()
     let (code, log) = real.ended().await;
     assert_eq!(code, Some(0), "{log}");
     for issue in [
-        "\"code\":\"command/not-allowed\"",
+        "\"code\":\"program/not-allowed\"",
         "\"reason\":\"time_limit\"",
         "Socket Service",
         "\"code\":\"auth/forbidden\"",
@@ -162,6 +162,32 @@ async fn a_drain_ends_what_does_not_end_by_itself_and_says_so_in_its_record() {
     assert_eq!(last.reason, Some(Reason::Shutdown), "{last:?}");
     let (code, log) = real.ended().await;
     assert_eq!(code, Some(0), "{log}");
+}
+
+#[tokio::test]
+async fn what_the_rules_allow_and_cannot_be_had_is_said_at_the_start_and_never_starts() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = [("ALLOWED_COMMANDS", "echo,no-such-program")];
+    let Some(real) = Real::start(directory.path(), &settings).await else { return };
+    let record = real.client.run("x", "no-such-program").await;
+    assert_eq!((record.reason, record.start_time), (Some(Reason::StartFailed), None), "{record:?}");
+    real.signal("TERM");
+    let (_, log) = real.ended().await;
+    let missing: Vec<_> = log.lines().filter(|line| line.contains("an allowed program cannot run")).collect();
+    assert_eq!(missing.len(), 1, "{log}");
+    assert!(missing[0].contains("\"program\":\"no-such-program\""), "{missing:?}");
+    assert!(!log.contains("grants the network"), "{log}");
+
+    let rulebook =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates/portcullis-policy/rulebooks/fetch.toml");
+    let directory = tempfile::tempdir().unwrap();
+    let settings = [("PORTCULLIS_RULEBOOK", rulebook)];
+    let Some(real) = Real::start(directory.path(), &settings).await else { return };
+    real.signal("TERM");
+    let (_, log) = real.ended().await;
+    let network: Vec<_> = log.lines().filter(|line| line.contains("grants the network")).collect();
+    assert_eq!(network.len(), 1, "{log}");
+    assert!(network[0].contains("\"level\":\"WARN\""), "{network:?}");
 }
 
 #[tokio::test]

@@ -137,10 +137,16 @@ pub fn examine_from(
     let trial = trial::run(executable, config);
     let facts = ask(executable, config).unwrap_or_else(Facts::of_nothing);
     let mechanisms = mechanisms::list(&facts, config.floor);
-    let programs: Vec<Program> = programs.into_iter().map(|name| program(&name, &config.path)).collect();
+    let programs = look_up(config, programs);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
     let standing = standing(&trial, config.floor, &programs);
     Findings { standing, kernel, uid: sys::effective_uid(), floor: config.floor, trial, mechanisms, programs }
+}
+
+/// Looks for these programs where executions would find them, and tries nothing else: cheap enough for every start.
+#[must_use]
+pub fn look_up(config: &Config, programs: impl IntoIterator<Item = ProgramName>) -> Vec<Program> {
+    programs.into_iter().map(|name| program(&name, &config.path)).collect()
 }
 
 /// A cell that was made says more than any list.

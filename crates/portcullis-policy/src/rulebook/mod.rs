@@ -166,6 +166,18 @@ impl Rulebook {
         self.named_programs().chain(started).filter(|program| program.as_str() != "cd").cloned().collect()
     }
 
+    /// Names the rules that allow commands to reach some host.
+    #[must_use]
+    pub fn rules_with_network(&self) -> Vec<&str> {
+        let reaches = |rule: &&Rule| match self.book.operations.within(rule.operations).network {
+            NetworkBound::Deny => false,
+            NetworkBound::Hosts => !rule.hosts.is_empty(),
+            NetworkBound::Allow => true,
+        };
+        let rules = self.book.rules.iter().filter(|rule| rule.allows).filter(reaches);
+        rules.map(|rule| rule.name.as_str()).collect()
+    }
+
     /// Visits the programs that somebody may name on a line.
     fn named_programs(&self) -> impl Iterator<Item = &ProgramName> {
         let by_rule = self.book.rules.iter().filter(|rule| rule.allows).flat_map(|rule| &rule.programs);
