@@ -41,6 +41,7 @@ impl Reachable {
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("PORTCULLIS_DATA_DIR", self.directory.path().join("data"))
+            .env("PORTCULLIS_LISTEN", "127.0.0.1:0")
             .envs(settings.iter().copied())
             .output()
             .unwrap()

@@ -84,7 +84,7 @@ const KUBERNETES_NAMESPACES: Mend = mend(
 );
 const SYSTEMD_NAMESPACES: Mend = mend(
     SYSTEMD,
-    "the unit sets no `RestrictNamespaces=` and no `SystemCallFilter=`, as in deploy/portcullis.service",
+    "the unit sets no `RestrictNamespaces=`, and no `SystemCallFilter=` that refuses `@mount`; see deploy/portcullis.service",
 );
 
 const NAMESPACES: &[Mend] = &[
@@ -106,7 +106,7 @@ const KERNEL_5_10: &[Mend] = &[
     mend(FEDORA, "any release that is still supported"),
     mend(DOCKER, "an engine of 20.10 or later: older default seccomp profiles refuse the call"),
     mend(KUBERNETES, "nodes with a kernel of 5.10 or later"),
-    mend(SYSTEMD, "the unit sets no `SystemCallFilter=`"),
+    mend(SYSTEMD, "the unit sets no `SystemCallFilter=` that refuses the call"),
 ];
 const LANDLOCK: &[Mend] = &[
     mend(

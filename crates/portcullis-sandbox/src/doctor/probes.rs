@@ -38,7 +38,7 @@ fn all(config: &Config) -> Facts {
     facts.note(Tried::Devices, devices(), "");
     facts.note(Tried::CloseRange, sys::close_range(u32::MAX - 1, u32::MAX), "");
     processes(&mut facts);
-    namespaces(&mut facts);
+    namespaces(config, &mut facts);
     landlock(&mut facts);
     control_groups(&mut facts);
     identities(config, &mut facts);
@@ -84,8 +84,10 @@ fn processes(facts: &mut Facts) {
 }
 
 /// Tries namespaces, and inside them the mounts that a view is made of.
-fn namespaces(facts: &mut Facts) {
-    let (uid, gid) = (sys::effective_uid(), sys::effective_gid());
+fn namespaces(config: &Config, facts: &mut Facts) {
+    // The identity of the first cell: to map uid 0 instead takes a capability more. See user_namespaces(7).
+    let cell = Identities::find(config).of_cell(config, 0);
+    let (uid, gid) = cell.map_or((sys::effective_uid(), sys::effective_gid()), |id| (id, id));
     let map = |pid: Pid| {
         let write = |name: &str, text: String| fs::write(format!("/proc/{pid}/{name}"), text);
         write("setgroups", "deny".into())?;
