@@ -72,6 +72,9 @@ impl Cell {
     pub(crate) fn serve(mut self) -> ! {
         let mut buffer = vec![0; wire::MAX_FRAME_BYTES];
         let status = loop {
+            if self.is_orphaned() {
+                break 0;
+            }
             match wire::receive_into::<ToCell>(&self.link, &mut buffer) {
                 Ok(Some((ToCell::Run { plan, stdin }, descriptors))) => {
                     let Some(streams) = take_streams(descriptors, stdin) else { break 1 };
@@ -87,6 +90,16 @@ impl Cell {
             }
         };
         sys::exit_now(status)
+    }
+
+    /// Waits for the server's word; says whether the launcher ended before it came.
+    fn is_orphaned(&self) -> bool {
+        let Some(life) = &self.life else { return false };
+        let mut entries = [&self.link, life].map(|fd| Polled { fd: fd.as_fd(), ready: false });
+        // When there is no waiting, the word is waited for, which ends with the server at the latest.
+        let waited = sys::poll(&mut entries, None);
+        let [_, life] = entries;
+        waited.is_ok() && life.ready
     }
 
     fn run(&mut self, plan: &Plan, streams: Streams) -> FromCell {
