@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 const INSIDE: &str = "PORTCULLIS_INSIDE_UML";
 /// What the kernel is called, where Debian's package puts it.
 const KERNELS: [&str; 2] = ["/usr/bin/linux.uml", "/usr/bin/linux"];
-/// How long it may take, from boot to halt. It takes a quarter of that when nobody else is at work.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// How long it may take, from boot to halt; 40 s where nobody else is at work.
+const PATIENCE: Duration = Duration::from_secs(300);
 /// The last thing that it says when all has gone its way.
 const LAST_WORD: &str = "all is said";
 

@@ -41,6 +41,8 @@ enum Victim {
     /// Before it says that it listens.
     StartingServer,
     Launcher,
+    /// Server, launcher and cells.
+    All,
     Cell,
     Init,
     Command,
@@ -48,12 +50,13 @@ enum Victim {
 
 impl Victim {
     fn by(chance: &mut Chance) -> Self {
-        match chance.below(16) {
+        match chance.below(18) {
             0..7 => Self::Server,
             7..9 => Self::StartingServer,
             9..11 => Self::Launcher,
             11..13 => Self::Cell,
             13..14 => Self::Init,
+            14..16 => Self::All,
             _ => Self::Command,
         }
     }
@@ -216,6 +219,15 @@ impl Run {
                 self.bury(launcher);
                 // What the server makes of it has a moment, or none.
                 tokio::time::sleep(self.chance.up_to(Duration::from_millis(50))).await;
+                service.kill();
+                None
+            }
+            Victim::All => {
+                let mut pids = processes::cells_of(&launcher);
+                let place = usize::try_from(self.chance.below(pids.len() as u64 + 1)).unwrap();
+                pids.splice(place..place, [service.pid(), launcher.pid]).for_each(drop);
+                processes::kill_together(&pids);
+                self.bury(launcher);
                 service.kill();
                 None
             }

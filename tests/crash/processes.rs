@@ -17,11 +17,12 @@ pub(crate) fn signal(name: &str, pid: Pid) -> bool {
     kill.args(["-s", name, "--", &pid.to_string()]).stderr(Stdio::null()).status().unwrap().success()
 }
 
-/// Kills several processes by one call, one right after another.
+/// Kills several processes by one call, one right after another; some may have ended.
 #[expect(clippy::disallowed_methods, reason = "the shell's own way to send a signal")]
 pub(crate) fn kill_together(pids: &[Pid]) {
     let pids = pids.iter().map(Pid::to_string);
-    assert!(Command::new("kill").args(["-s", "KILL", "--"]).args(pids).status().unwrap().success());
+    let _ =
+        Command::new("kill").args(["-s", "KILL", "--"]).args(pids).stderr(Stdio::null()).status().unwrap();
 }
 
 fn all() -> impl Iterator<Item = Pid> {
@@ -125,9 +126,11 @@ pub(crate) fn expect_no_orphans(launcher: &Process, token: &str) -> Duration {
     }
 }
 
+/// What is to be known of a process that should not be there.
 fn describe(pid: Pid) -> String {
     let name = living(pid).map(|found| found.name).unwrap_or_default();
-    format!("{pid} {name}: {}", read(pid, "cmdline"))
+    let waits = ["wchan", "syscall"].map(|file| read(pid, file).trim().to_owned());
+    format!("{pid} {name}: {}, {waits:?}", read(pid, "cmdline"))
 }
 
 /// The control groups of a launcher, in every hierarchy.
