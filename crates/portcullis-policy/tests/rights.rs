@@ -206,7 +206,8 @@ fn a_directory_change_moves_what_relative_names_mean() {
         "dev",
         &[
             ("cd src && cat a", "cd\ncat: read /workspace/src/a"),
-            ("cd src; cat a", "cd\ncat: read /workspace/a,/workspace/src/a"),
+            ("cd src; cat a", "cd\ncat: read /workspace/src/a"),
+            ("cd src || cat a; cat b", "cd\ncat: read /workspace/a\ncat: read /workspace/b,/workspace/src/b"),
             ("cd src && cd .. && cat a", "cd\ncd\ncat: read /workspace/a"),
             ("cd src || cat a", "cd\ncat: read /workspace/a"),
             ("cd a && cd b && cat /workspace/x", "cd\ncd\ncat: read /workspace/x"),
@@ -318,4 +319,29 @@ fn variables_of_a_submission_are_those_the_rulebook_allows() {
 fn standard_input_is_handed_on() {
     let submission = Submission { stdin: Some("text".into()), ..Submission::of("cat") };
     assert_eq!(permit("default", &submission).plan().stdin.as_deref(), Some(b"text".as_slice()));
+}
+
+#[test]
+fn programs_of_a_line_are_named_whether_they_are_allowed_or_not() {
+    let policy = RulebookPolicy::new(Rulebook::reference("default").unwrap(), Limits::default());
+    let programs = |line: &str| {
+        let named = policy.programs(&Submission::of(line)).into_iter().map(String::from);
+        named.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(programs("ls -l | rm -rf / && X=1 ls; /bin/sh -c x"), "ls rm");
+    assert_eq!(programs("cat $(rm -rf /)"), "", "what is not in the language names nothing");
+}
+
+#[test]
+fn denial_of_a_deletion_says_where_it_would_happen() {
+    let rulebook = Rulebook::reference("default").unwrap();
+    for (line, wanted) in [
+        ("find . -delete", "found in `.` is removed"),
+        ("find -delete", "found in `.` is removed"),
+        ("find a -delete", "found in `a` is removed"),
+        ("find a b -delete", "found in 2 places is removed"),
+    ] {
+        let Verdict::Deny(denial) = judge(&rulebook, &Submission::of(line)) else { panic!("{line}") };
+        assert!(denial.message.ends_with(wanted), "{line}: {denial}");
+    }
 }

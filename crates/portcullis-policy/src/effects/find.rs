@@ -196,12 +196,13 @@ impl<'a> Reader<'a> {
                 self.effects.path(EffectKind::Examine, path.clone(), ITSELF, Some(at), &via);
             }
             "-delete" => {
-                self.effects.unbounded(
-                    EffectKind::Delete,
-                    "every file that is found is removed",
-                    Some(at),
-                    &via,
-                );
+                let places = match self.starts.as_slice() {
+                    [] => "`.`".to_owned(),
+                    [(start, _)] => format!("`{}`", start.to_unmatched().escape_debug()),
+                    several => format!("{} places", several.len()),
+                };
+                let why = format!("every file that is found in {places} is removed");
+                self.effects.unbounded(EffectKind::Delete, &why, Some(at), &via);
             }
             "-fls" | "-fprint" | "-fprint0" | "-fprintf" => {
                 let (path, at) = self.argument(predicate)?;
