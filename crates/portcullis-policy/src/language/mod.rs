@@ -65,6 +65,8 @@ pub(crate) struct Assignment {
 }
 
 #[cfg(test)]
+mod parsers;
+#[cfg(test)]
 mod shells;
 #[cfg(test)]
 mod tests;
