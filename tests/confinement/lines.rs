@@ -31,6 +31,21 @@ fn steps_depend_on_the_status_so_far() {
 }
 
 #[test]
+fn a_directory_change_that_fails_ends_the_line_unless_the_line_says_otherwise() {
+    let line = || Line::of("echo before").change_directory("nowhere");
+    check(line().then(Connector::Always, "echo after"), &["before"]);
+    check_end(line().then(Connector::Always, "true"), Ended::Exited(1));
+    check(
+        line().then(Connector::IfSucceeded, "echo there").then(Connector::Always, "echo after"),
+        &["before"],
+    );
+    check(
+        line().then(Connector::IfFailed, "echo missing").then(Connector::Always, "echo after"),
+        &["before", "missing", "after"],
+    );
+}
+
+#[test]
 fn words_arrive_as_they_were_judged() {
     let word = |text: &str| Word::literal(text, Span::new(0, 0));
     let line = Line::probe("print")

@@ -61,6 +61,8 @@ pub(crate) fn carry_out(setting: &Setting<'_>) -> LineEnd {
     let mut status = WaitStatus::Exited(0);
     let mut something_ran = false;
     let mut next = 0;
+    // A `cd` that failed ends the line, unless `||` stands behind it: what follows was judged for where it leads.
+    let mut nowhere = false;
     let mut directory = setting.plan.working_directory.clone();
     for step in &setting.plan.script.steps {
         // Commands are numbered whether they run or not.
@@ -70,7 +72,8 @@ pub(crate) fn carry_out(setting: &Setting<'_>) -> LineEnd {
         match step.connector {
             Connector::IfSucceeded if !succeeded => continue,
             Connector::IfFailed if succeeded => continue,
-            _ => {}
+            Connector::Always if nowhere => break,
+            _ => nowhere = false,
         }
         if let [Command::ChangeDirectory(change)] = step.pipeline.commands.as_slice() {
             let to = ViewPath::resolve(&directory, &change.directory);
@@ -84,6 +87,7 @@ pub(crate) fn carry_out(setting: &Setting<'_>) -> LineEnd {
                     status = WaitStatus::Exited(1);
                 }
             }
+            nowhere = status != WaitStatus::Exited(0);
             continue;
         }
         let commands: Vec<&SimpleCommand> = step

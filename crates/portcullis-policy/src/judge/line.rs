@@ -19,8 +19,17 @@ use crate::rulebook::{Book, Rule};
 /// A line may be in no more directories than this.
 const MAX_DIRECTORIES: usize = 16;
 
-/// Where a line may be, and whether what ran last succeeded there.
-type State = (ViewPath, bool);
+/// Where a line may be, and how what ran last ended there.
+type State = (ViewPath, End);
+
+/// How a step may end. A `cd` that fails ends the line, unless `||` stands behind it: what follows was judged for where
+/// it leads, and runs nowhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Succeeded,
+    Failed,
+    Nowhere,
+}
 
 /// One judgement: what it works with and what it has found.
 pub(super) struct Judge<'a> {
@@ -55,30 +64,34 @@ impl<'a> Judge<'a> {
     /// Judges a line that begins in this directory. Without denials the steps are complete.
     pub(super) fn line(&mut self, line: Line, start: &ViewPath) -> Option<Vec<Step>> {
         let line = self.unwrap_scripts(line)?;
-        let mut states: Vec<State> = vec![(start.clone(), true)];
+        let mut states: Vec<State> = vec![(start.clone(), End::Succeeded)];
         let mut steps = Vec::with_capacity(line.steps.len());
         for step in line.steps {
             let (running, passed): (Vec<State>, Vec<State>) =
-                states.into_iter().partition(|(_, succeeded)| match step.connector {
+                states.into_iter().partition(|(_, end)| match step.connector {
                     Connector::Always => true,
-                    Connector::IfSucceeded => *succeeded,
-                    Connector::IfFailed => !succeeded,
+                    Connector::IfSucceeded => *end == End::Succeeded,
+                    Connector::IfFailed => *end != End::Succeeded,
                 });
+            let running: Vec<State> = match step.connector {
+                Connector::Always => running.into_iter().filter(|(_, end)| *end != End::Nowhere).collect(),
+                _ => running,
+            };
             let directories = unique(running.iter().map(|(directory, _)| directory.clone()));
             let mut next = passed;
             let commands = match change_of_directory(&step) {
                 Some(command) => {
                     let target = self.change_directory(command, &directories)?;
                     for directory in &directories {
-                        next.push((ViewPath::resolve(directory, &target.directory), true));
-                        next.push((directory.clone(), false));
+                        next.push((ViewPath::resolve(directory, &target.directory), End::Succeeded));
+                        next.push((directory.clone(), End::Nowhere));
                     }
                     vec![Command::ChangeDirectory(target)]
                 }
                 None => {
                     for directory in &directories {
-                        next.push((directory.clone(), true));
-                        next.push((directory.clone(), false));
+                        next.push((directory.clone(), End::Succeeded));
+                        next.push((directory.clone(), End::Failed));
                     }
                     self.pipeline(&step.commands, &directories)
                 }
