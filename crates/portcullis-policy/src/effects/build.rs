@@ -36,8 +36,64 @@ fn handed_on(operands: &[Operand], effects: &mut Effects) {
     }
 }
 
+/// Variables that by custom say where the project writes, or what it takes; their values may be paths.
+const MAKE_PLACES: [&str; 12] = [
+    "BUILDDIR",
+    "BUILD_DIR",
+    "CONFIG",
+    "DESTDIR",
+    "FILE",
+    "OUT",
+    "OUTDIR",
+    "OUTPUT",
+    "PREFIX",
+    "TARGET",
+    "TEST",
+    "TESTS",
+];
+
+/// Variables that by custom hold options for a compiler.
+const MAKE_FLAGS: [&str; 4] = ["CFLAGS", "CPPFLAGS", "CXXFLAGS", "LDFLAGS"];
+
+/// What names of variables hold that name programs, or options for programs.
+const MAKE_SUSPECTS: [&str; 30] = [
+    "CARGO", "COMMAND", "COMPIL", "CROSS", "CURL", "DOCKER", "EDITOR", "EMULAT", "FLAGS", "INSTALL",
+    "INTERP", "JAVA", "LAUNCH", "LINK", "MAKE", "NODE", "PAGER", "PERL", "PLUGIN", "PRELOAD", "PYTHON",
+    "RANLIB", "RUBY", "RUNNER", "RUST", "SCRIPT", "SHELL", "STRIP", "SUDO", "WRAP",
+];
+
+/// The same for whole words of a name: `HOST_CC`.
+const MAKE_SUSPECT_WORDS: [&str; 45] = [
+    "AR", "AS", "AWK", "BASH", "BIN", "CAT", "CC", "CMD", "CO", "CP", "CPP", "CXX", "ECHO", "EVAL", "EXE",
+    "EXEC", "FC", "GET", "GIT", "GO", "GREP", "HOOK", "LD", "LEX", "LINT", "LN", "M2C", "MV", "NM", "NPM",
+    "OBJCOPY", "OBJDUMP", "PATH", "PC", "PRE", "PROG", "PROGRAM", "RM", "RUN", "SED", "SH", "TAR", "TEX",
+    "TOOL", "YACC",
+];
+
+/// Whether a variable is one that a project reads, and not one that names a program. What a makefile of the project
+/// makes of it is its own code, which the caller may run anyway.
+fn is_setting(name: &str, value: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    if MAKE_FLAGS.contains(&name) {
+        return value.split(' ').all(is_compiler_flag);
+    }
+    if MAKE_PLACES.contains(&name) {
+        return value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.+,:@/ ".contains(&byte));
+    }
+    let suspect = MAKE_SUSPECTS.iter().any(|part| upper.contains(part))
+        || upper.split('_').any(|word| MAKE_SUSPECT_WORDS.contains(&word));
+    !suspect && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.+:@".contains(&byte))
+}
+
+/// Whether an option of a compiler chooses no program and no file.
+fn is_compiler_flag(flag: &str) -> bool {
+    const BEGINNINGS: [&str; 7] = ["-D", "-O", "-W", "-g", "-l", "-m", "-std="];
+    let plain = flag.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-=+".contains(&byte));
+    plain && (flag.is_empty() || BEGINNINGS.iter().any(|beginning| flag.starts_with(beginning)))
+}
+
 /// Variables of `make` that choose programs whatever their value.
-const MAKE_VARIABLES: [&str; 8] =
+const MAKE_PROGRAMS: [&str; 8] =
     [".SHELLFLAGS", "GNUMAKEFLAGS", "MAKE", "MAKEFILES", "MAKEFILE_LIST", "MAKEFLAGS", "MFLAGS", "SHELL"];
 
 /// Adds what `make` runs.
@@ -54,7 +110,15 @@ pub(super) fn make(reading: &Reading, effects: &mut Effects) -> Result<(), Unkno
         };
         let Some((name, value)) = text.split_once('=') else { continue };
         let plain_name =
-            name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !MAKE_VARIABLES.contains(&name);
+            name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !MAKE_PROGRAMS.contains(&name);
+        if plain_name && is_setting(name, value) {
+            // Where the project writes by it, and what it reads by it, must be in bounds like an operand.
+            for path in value.split([' ', ',', ':']).filter(|part| part.contains('/') || *part == "..") {
+                let path = implied(path);
+                effects.path(EffectKind::Write, path, ENTRY, Some(operand.argument), "operand");
+            }
+            continue;
+        }
         let switch = matches!(value, "" | "yes" | "no" | "true" | "false" | "on" | "off" | "y" | "n");
         if !(plain_name && (switch || value.bytes().all(|byte| byte.is_ascii_digit()))) {
             let why = "a variable can name a program";
@@ -123,6 +187,9 @@ pub(super) fn cargo(arguments: &[Word], effects: &mut Effects) -> Result<(), Unk
     let mut own = Effects::default();
     let reading = options::read(table, words).map_err(|problem| problem.moved(at + 1))?;
     roles::apply(table, &reading, &mut own).map_err(|problem| problem.moved(at + 1))?;
+    if name == "clippy" {
+        lint_levels(&reading.operands, &mut own);
+    }
     handed_on(&reading.operands, &mut own);
     match name {
         "metadata" => own.path(EffectKind::Read, implied("."), ITSELF, None, "the project"),
@@ -134,6 +201,28 @@ pub(super) fn cargo(arguments: &[Word], effects: &mut Effects) -> Result<(), Unk
     }
     effects.append_moved(own, at + 1);
     Ok(())
+}
+
+/// Behind `--`, `clippy` takes the compiler's options, and those can name programs: lint levels cannot.
+fn lint_levels(operands: &[Operand], effects: &mut Effects) {
+    const LEVELS: [&str; 10] =
+        ["-A", "-D", "-F", "-W", "--allow", "--cap-lints", "--deny", "--force-warn", "--forbid", "--warn"];
+    let mut words = operands.iter().peekable();
+    while let Some(operand) = words.next() {
+        let text = seen_text(&operand.word).unwrap_or_default();
+        let level = LEVELS.iter().find(|level| text.starts_with(**level));
+        let value = match level {
+            Some(level) if text == *level => words.next().and_then(|next| seen_text(&next.word)),
+            Some(level) => text.get(level.len()..),
+            None => None,
+        };
+        let is_lint =
+            |value: &str| value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-:=,".contains(&byte));
+        if operand.count != Count::One || !value.is_some_and(is_lint) {
+            let why = "an option of the compiler can name a program";
+            effects.unbounded(EffectKind::Execute, why, Some(operand.argument), "operand");
+        }
+    }
 }
 
 /// Sub-commands of `npm` that reach a registry.
@@ -216,6 +305,11 @@ pub(super) fn node(reading: &Reading, effects: &mut Effects) -> Result<(), Unkno
         project(effects, "the project's tests");
         return Ok(());
     }
+    if let Some(first) =
+        reading.operands.first().filter(|first| matches!(first.word.as_literal(), Some("inspect" | "debug")))
+    {
+        effects.unbounded(EffectKind::Network, "opens a port", Some(first.argument), "operand");
+    }
     script_file(&reading.operands, effects)
 }
 
@@ -290,7 +384,10 @@ pub(super) fn python(program: &str, arguments: &[Word], effects: &mut Effects) -
         let text = leading_text(word);
         let names_code =
             ["-p", "-c", "-o", "--pdbcls", "--override-ini"].iter().any(|option| text.starts_with(option));
-        if known == Some("pytest") && names_code {
+        let switches_off = text.starts_with("-pno:")
+            || text == "-p"
+                && arguments.get(index + 1).is_some_and(|next| leading_text(next).starts_with("no:"));
+        if known == Some("pytest") && names_code && !switches_off {
             let why = "an option of the test runner names code";
             effects.unbounded(EffectKind::Execute, why, Some(index), &format!("option `{text}`"));
         }

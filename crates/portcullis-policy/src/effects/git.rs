@@ -8,7 +8,7 @@
 use portcullis_core::Word;
 
 use super::options::{self, Reading};
-use super::unseen::seen_text;
+use super::unseen::{is_unseen, seen_text};
 use super::words::{base_name, beneath, leading_text};
 use super::{EffectKind, Effects, Subject, Unknown, roles, table};
 
@@ -54,6 +54,10 @@ pub(super) fn read(arguments: &[Word], effects: &mut Effects) -> Result<(), Unkn
             directory = Some(directory.map_or_else(|| value.clone(), |base| beneath(&base, value)));
         }
     }
+    if directory.as_ref().is_some_and(|word| is_unseen(&word.to_unmatched())) {
+        effects.unbounded(EffectKind::Execute, "the repository is not on the line", None, "option `-C`");
+    }
+    effects.directory.clone_from(&directory);
     let Some(operand) = reading.operands.first() else { return Ok(()) };
     let at = operand.argument;
     let Some(name) = seen_text(&operand.word) else {

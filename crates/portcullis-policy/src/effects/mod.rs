@@ -55,6 +55,8 @@ pub(crate) struct Effects {
     pub(crate) insertions: Vec<(usize, String)>,
     /// Variables the permit must set for the same reason.
     pub(crate) environment: Vec<(String, String)>,
+    /// The directory that the program goes to before it does anything (`git -C DIR`): it must be in the workspace.
+    pub(crate) directory: Option<Word>,
     /// Programs it starts by itself to do its work (`gzip` for `tar -z`): they need no allowance of their own, and
     /// the permit must let them start.
     pub(crate) helpers: Vec<String>,

@@ -8,7 +8,7 @@ use portcullis_core::{Piece, Word};
 
 use super::table::{self, Table};
 use super::words::{implied, leading_text};
-use super::{EffectKind, Effects, Inner, Placeholder, Subject, Unknown, effects, options};
+use super::{Effect, EffectKind, Effects, Inner, Placeholder, Reach, Subject, Unknown, effects, options};
 
 /// Stands for any text at all.
 pub(super) const ANYTHING: char = '\u{10FFFD}';
@@ -59,6 +59,8 @@ pub(super) fn effects_of(inner: &Inner) -> Result<Effects, Unknown> {
     let mut effects = effects(program, &arguments)?;
     effects.insertions.extend(insertion);
     let last = inner.words.len().checked_sub(2);
+    let parents: Vec<_> = effects.list.iter().filter_map(parent_on_the_line).collect();
+    effects.list.extend(parents);
     for effect in &mut effects.list {
         effect.argument =
             effect.argument.map(|at| at.min(last.unwrap_or_default())).filter(|_| last.is_some());
@@ -78,6 +80,20 @@ pub(super) fn effects_of(inner: &Inner) -> Result<Effects, Unknown> {
 /// Whether some option of the program can do harm, and `--` ends the options.
 fn wants_terminator(table: &Table) -> bool {
     !table.style.no_terminator && table.options.iter().any(|option| !table.harms_of(option).is_empty())
+}
+
+/// Returns that the directory is looked at which the line names before what it does not: of `/etc/{}`, `/etc`.
+fn parent_on_the_line(effect: &Effect) -> Option<Effect> {
+    let Subject::Path { word, follow_links, .. } = &effect.subject else { return None };
+    if !matches!(effect.kind, EffectKind::Read | EffectKind::Examine) {
+        return None;
+    }
+    let text = leading_text(word);
+    let before = text.get(..text.find([ANYTHING, FOUND])?)?;
+    let directory = before.get(..=before.rfind('/')?)?;
+    let subject =
+        Subject::Path { word: implied(directory), reach: Reach::Itself, follow_links: *follow_links };
+    Some(Effect { kind: EffectKind::Examine, subject, ..effect.clone() })
 }
 
 fn touches_unseen(subject: &Subject) -> bool {

@@ -124,6 +124,24 @@ impl Bounds<'_> {
         })
     }
 
+    /// Finds a protected directory that expanding a pattern would look into, whatever the word is to the program.
+    pub(super) fn expands_into_protected(&self, word: &Word) -> Option<Denial> {
+        if !word.is_glob() {
+            return None;
+        }
+        let found =
+            self.directories.iter().filter_map(|directory| Target::resolve(directory, word)).flatten();
+        let targets: Vec<_> = found.collect();
+        let mut places = self.asker.protected(self.book);
+        let place = places.find(|place| targets.iter().any(|target| target.may_be_strictly_in(place)))?;
+        let shown = word.to_unmatched();
+        let message =
+            format!("the pattern `{}` is not allowed: `{place}` is protected", shown.escape_debug());
+        let mut denial = denial(PATH_PROTECTED, word.span, shown, message);
+        denial.rule = Some(RuleRef { name: "protected".into(), line: None });
+        Some(denial)
+    }
+
     fn targets(&self, touch: &Touch<'_>) -> Result<Vec<Target>, Box<Denial>> {
         let mut targets = Vec::new();
         for directory in self.directories {

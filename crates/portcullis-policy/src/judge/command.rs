@@ -96,7 +96,8 @@ impl<'a> Judge<'a> {
             return self.deny(self.program_by_path(program, name.span));
         }
         if program == "cd" || ProgramName::parse(program).is_none() {
-            return self.deny(self.not_allowed(program, name.span));
+            let message = format!("`{}` is not allowed: it is no program", program.escape_debug());
+            return self.deny(denial(PROGRAM_NOT_ALLOWED, name.span, program, message));
         }
         if let Some((entry, reason)) = self.asker.denied(program) {
             let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
@@ -127,6 +128,7 @@ impl<'a> Judge<'a> {
         };
         let before = self.denials.len();
         self.deny_rules(program, &found, call);
+        self.goes_elsewhere(program, &found, call);
         let mut judged = self.by_some_rule(&rules, program, &found, call).unwrap_or_default();
         self.inner_calls(program, &found, call, &mut judged);
         for helper in &found.helpers {
@@ -145,7 +147,8 @@ impl<'a> Judge<'a> {
         found: &Effects,
         call: Call<'_>,
     ) -> Option<Judged> {
-        let mut nearest: Option<Vec<Denial>> = None;
+        // A rule that has the sub-command is nearer than one that lacks it, whatever else it denies.
+        let mut nearest: Option<(bool, Vec<Denial>)> = None;
         for rule in rules {
             match self.by_rule(rule, program, found, call) {
                 Ok(judged) => {
@@ -156,13 +159,14 @@ impl<'a> Judge<'a> {
                     return Some(judged);
                 }
                 Err(denials) => {
-                    if nearest.as_ref().is_none_or(|best| denials.len() < best.len()) {
-                        nearest = Some(denials);
+                    let rank = (!has_subcommand(rule, found), denials.len());
+                    if nearest.as_ref().is_none_or(|(lacks, best)| rank < (*lacks, best.len())) {
+                        nearest = Some((rank.0, denials));
                     }
                 }
             }
         }
-        self.denials.extend(nearest.unwrap_or_default());
+        self.denials.extend(nearest.map(|(_, denials)| denials).unwrap_or_default());
         None
     }
 
@@ -178,11 +182,11 @@ impl<'a> Judge<'a> {
         let span_of = |argument: Option<usize>| {
             argument.and_then(|at| arguments.get(at)).map_or(call.span, |word| word.span)
         };
-        if !rule.subcommands.is_empty() {
+        let lacks_subcommand = !has_subcommand(rule, found);
+        // Without a sub-command, what the words do says more.
+        if lacks_subcommand && (found.subcommand.is_some() || found.list.is_empty()) {
             let given = found.subcommand.as_deref().unwrap_or("");
-            if !rule.subcommands.contains(given) {
-                denials.push(subcommand_denial(rule, program, given, call));
-            }
+            denials.push(subcommand_denial(rule, program, given, call));
         }
         for (option, at) in &found.options {
             if !allows_option(rule, option) {
@@ -204,14 +208,27 @@ impl<'a> Judge<'a> {
             environment: found.environment.clone(),
             ..Judged::default()
         };
-        for effect in &found.list {
-            let unseen = call.inner.is_some_and(hides_operands)
-                && !matches!(effect.kind, EffectKind::Read | EffectKind::Examine);
-            if unseen {
-                denials.push(bounds.unseen(effect, span_of(effect.argument)));
-            } else if let Err(denial) = bounds.effect(effect, span_of(effect.argument), &mut judged.rights) {
+        if call.inner.is_some_and(hides_operands)
+            && let Some(gravest) = found.list.iter().max_by_key(|effect| gravity(effect.kind))
+            && gravity(gravest.kind) > 0
+        {
+            denials.push(bounds.unseen(gravest, call.span));
+        }
+        denials.extend(arguments.iter().filter_map(|word| bounds.expands_into_protected(word)));
+        // What a sub-command does that is not allowed at all says nothing more.
+        let by_itself = |effect: &effects::Effect| {
+            found.subcommand.is_some() && (effect.argument.is_none() || effect.via == "sub-command")
+        };
+        for effect in found.list.iter().filter(|effect| !(lacks_subcommand && by_itself(effect))) {
+            if call.inner.is_some_and(hides_operands) && gravity(effect.kind) > 0 {
+                continue;
+            }
+            if let Err(denial) = bounds.effect(effect, span_of(effect.argument), &mut judged.rights) {
                 denials.push(*denial);
             }
+        }
+        if lacks_subcommand && denials.is_empty() {
+            denials.push(subcommand_denial(rule, program, "", call));
         }
         if found.list.iter().any(|effect| effect.kind == EffectKind::Execute) {
             judged.rights.execute.extend(rule.starts.iter().cloned());
@@ -219,6 +236,26 @@ impl<'a> Judge<'a> {
         self.redirections(&bounds, call.redirections, &mut denials);
         self.assignments(rule, call.assignments, &mut denials);
         if denials.is_empty() { Ok(judged) } else { Err(denials) }
+    }
+
+    /// Denies a program that goes to work outside the workspace.
+    fn goes_elsewhere(&mut self, program: &str, found: &Effects, call: Call<'_>) {
+        let Some(word) = &found.directory else { return };
+        // Of a protected directory the effects of the option say so.
+        let protected = |to: &ViewPath| self.asker.protected(self.book).any(|place| to.is_beneath(place));
+        let inside = |from: &ViewPath| {
+            word.as_literal()
+                .map(|text| ViewPath::resolve(from, text))
+                .is_some_and(|to| to.is_beneath(&self.book.workspace) || protected(&to))
+        };
+        if !call.directories.iter().all(inside) {
+            let shown = word.to_unmatched();
+            let message = format!(
+                "`{program}` is not allowed to work in `{}`: it leaves the workspace",
+                shown.escape_debug()
+            );
+            self.denials.push(denial(PATH_LEAVES_WORKSPACE, call.span, shown, message));
+        }
     }
 
     fn redirections(&self, bounds: &Bounds<'_>, redirections: &[Redirection], denials: &mut Vec<Denial>) {
@@ -501,6 +538,27 @@ const SHELL_WORDS: [&str; 37] = [
 fn allows_option(rule: &Rule, option: &str) -> bool {
     let listed = rule.options_allowed.is_empty() || rule.options_allowed.contains(option);
     listed && !rule.options_denied.contains(option)
+}
+
+/// Whether the rule is about the sub-command, or there is none and nothing is done (`git --version`).
+fn has_subcommand(rule: &Rule, found: &Effects) -> bool {
+    rule.subcommands.is_empty()
+        || match &found.subcommand {
+            Some(name) => rule.subcommands.contains(name),
+            None => !found.options.is_empty() && found.list.is_empty() && found.inner.is_empty(),
+        }
+}
+
+/// How much worse than reading it is to do this to what is not on the line.
+fn gravity(kind: EffectKind) -> u8 {
+    match kind {
+        EffectKind::Read | EffectKind::Examine => 0,
+        EffectKind::Write => 1,
+        EffectKind::Network => 2,
+        EffectKind::Privilege => 3,
+        EffectKind::Delete => 4,
+        EffectKind::Execute => 5,
+    }
 }
 
 /// Whether words that decide what an inner command touches are not on the line.

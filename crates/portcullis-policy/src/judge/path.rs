@@ -94,6 +94,11 @@ impl Target {
         place.components().all(|name| components.next().is_some_and(|component| component.may_be(name)))
     }
 
+    /// Whether it may be something beneath `place`.
+    pub(super) fn may_be_strictly_in(&self, place: &ViewPath) -> bool {
+        self.components.len() > place.components().count() && self.may_be_in(place)
+    }
+
     /// Whether it may be a directory that holds `place`, or `place` itself.
     pub(super) fn may_hold(&self, place: &ViewPath) -> bool {
         let mut names = place.components();

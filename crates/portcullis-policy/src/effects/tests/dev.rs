@@ -281,7 +281,7 @@ fn commands_of_wrappers_only_read_what_is_not_on_the_line() {
             "xargs -I{} git log {}",
             "execute unbounded; write unbounded; execute unbounded; read unbounded; read repository",
         ),
-        ("xargs git add", "read unbounded; write repository"),
+        ("xargs git add", "execute unbounded; read unbounded; write repository"),
         ("xargs -I{} sort {}", "execute unbounded; write unbounded; read unbounded"),
         ("xargs -I{} sort -- {}", "read unbounded"),
         ("xargs find", "execute unbounded; delete unbounded; examine unbounded"),
