@@ -100,6 +100,10 @@ fn a_rulebook_is_explained_linted_and_described() {
     let ended = Client::new(["policy", "lint", "rules.toml"]).file("rules.toml", text).here().run();
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     assert!(ended.stdout.contains("(shadowed)") && ended.stdout.contains("rules.toml:"), "{}", ended.stdout);
+    let text = "version = 1\n\n[[rule]]\nname = \"no force\"\neffect = \"deny\"\nprograms = [\"git\"]\noptions = { deny = [\"--force\"] }\nsuggestion = \"leave it out\"\n";
+    let client = Client::new(["policy", "explain", "--rulebook", "rules.toml", "git"]);
+    let ended = client.file("rules.toml", text).here().run();
+    assert!(ended.stdout.contains("\n  denies the options `--force`"), "{} {}", ended.stdout, ended.stderr);
     let ended = Client::new(["policy", "schema"]).run();
     let schema: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert!(schema["$schema"].as_str().unwrap().contains("2020-12"));

@@ -96,7 +96,7 @@ fn describe(rule: &Rule, operations: Operations, out: &mut String) {
     say("to roles", strings(&rule.roles));
     say("sub-commands", strings(&rule.subcommands));
     say("only the options", strings(&rule.options_allowed));
-    say("not the options", strings(&rule.options_denied));
+    say(if rule.allows { "not the options" } else { "denies the options" }, strings(&rule.options_denied));
     say("in", rule.paths.iter().map(|path| format!("`{path}`")).collect());
     say(
         "hosts",
