@@ -83,7 +83,8 @@ fn what_is_unfinished_is_seen() {
     );
 }
 
-/// Finds sleeps that a test relies on. A clock that stands still is no sleep, nor is the pause of a poll.
+/// Finds sleeps that a test relies on. A clock that stands still is no sleep, nor is the pause of a poll; and nothing can
+/// rely on a pause whose length is drawn by chance, after which something is killed.
 fn sleeps(path: &str, code: &str, tests: &str) -> Vec<String> {
     let paused = code.contains("start_paused") || code.contains("time::pause(");
     let offset = code.len() - tests.len();
@@ -95,7 +96,8 @@ fn sleeps(path: &str, code: &str, tests: &str) -> Vec<String> {
             !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') && !code[..at].ends_with("fn ");
         let waits =
             blocks_around(code, at).iter().any(|opener| WAITS.iter().any(|wait| has_word(opener, wait)));
-        if called && !waits && (real || !paused) {
+        let drawn = code[at..].starts_with("sleep(self.chance.up_to(");
+        if called && !waits && !drawn && (real || !paused) {
             complaints.push(format!("{} sleeps in a test", place(path, code, at)));
         }
     }
@@ -106,7 +108,8 @@ fn sleeps(path: &str, code: &str, tests: &str) -> Vec<String> {
 fn no_test_sleeps_to_be_right() {
     let files = rust_files();
     let tests = test_files(&files);
-    // A folder of tests shares its clock: the attribute stands on the test, the sleep perhaps in a double.
+    // A folder of tests shares its clock, with those in it: the attribute stands on the test, the sleep perhaps in
+    // a double.
     let paused: BTreeSet<&str> = files
         .iter()
         .filter(|(path, text)| tests.contains(path) && text.contains("start_paused"))
@@ -116,7 +119,8 @@ fn no_test_sleeps_to_be_right() {
     // A probe is a program that tests start: what it plays may sleep.
     for (path, text) in files.iter().filter(|(path, _)| !path.contains("/probe/")) {
         let code = split(text).code;
-        let stands_still = path.rsplit_once('/').is_some_and(|(folder, _)| paused.contains(folder));
+        let stands_still =
+            paused.iter().any(|folder| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')));
         let of_tests = if tests.contains(path) { code.as_str() } else { ships_and_tests(&code).1 };
         let found = sleeps(path, &code, of_tests);
         complaints.extend(found.into_iter().filter(|_| !stands_still || code.contains("thread::sleep(")));
@@ -134,6 +138,7 @@ fn a_sleep_is_seen_and_a_bounded_poll_is_not() {
     assert_eq!(check("async fn a() { select! { b => c, () = sleep(x) => d } }"), 0);
     assert_eq!(check("#[tokio::test(start_paused = true)] async fn a() { sleep(x).await }"), 0);
     assert_eq!(check("#[tokio::test(start_paused = true)] async fn a() { thread::sleep(x) }"), 1);
+    assert_eq!(check("fn a_kill() { thread::sleep(self.chance.up_to(x)); kill() }"), 0);
     assert_eq!(check("fn oversleep(x: u8) {} fn sleep(x: u8) {}"), 0);
 }
 
