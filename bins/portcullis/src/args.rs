@@ -86,7 +86,8 @@ pub(crate) enum Command {
 /// argument is one word and arrives as it is: it is quoted so that nothing in it counts.
 ///
 /// Exits with the command's own code, 128+n when signal n ended it, 124 at its time limit, 130 when it was cancelled, 125
-/// when Portcullis failed or refused. Ctrl-C cancels the execution; twice leaves at once.
+/// when Portcullis failed or refused. Ctrl-C cancels the execution; twice leaves at once. A service without room is asked
+/// again when it says so, for up to 30 s.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   portcullis run 'cat notes | grep -c todo'

@@ -1,6 +1,7 @@
 //! Where output of executions and words of our own go.
 
 use std::io::{self, IsTerminal};
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -69,6 +70,10 @@ pub(crate) struct Voice {
     terminal: bool,
     /// Whether a progress line stands there and must go before anything else is written.
     progress: Arc<AtomicBool>,
+    /// Whether our standard output goes to the same place.
+    shared: bool,
+    /// The output that stands there did not end its line.
+    in_a_line: Arc<AtomicBool>,
 }
 
 /// Goes to the beginning of the line and empties it. ECMA-48 §8.3.41, EL.
@@ -77,13 +82,39 @@ const ERASE_LINE: &str = "\r\x1b[2K";
 impl Voice {
     /// Speaks, unless quiet was asked for.
     pub(crate) fn new(colour: Colour, quiet: bool) -> Self {
-        Self { colour, quiet, terminal: io::stderr().is_terminal(), progress: Arc::default() }
+        let place = |number: u8| {
+            let place = std::fs::metadata(format!("/proc/self/fd/{number}")).ok()?;
+            Some((place.dev(), place.ino()))
+        };
+        Self {
+            colour,
+            quiet,
+            terminal: io::stderr().is_terminal(),
+            progress: Arc::default(),
+            shared: place(1).is_some_and(|stdout| place(2) == Some(stdout)),
+            in_a_line: Arc::default(),
+        }
+    }
+
+    /// Notes output that is about to be written to our standard streams.
+    pub(crate) fn saw_output(&self, stream: OutputStream, bytes: &[u8]) {
+        if let Some(last) = bytes.last().filter(|_| self.shared || stream == OutputStream::Stderr) {
+            self.in_a_line.store(*last != b'\n', Ordering::Relaxed);
+        }
+    }
+
+    /// Begins a new line where output stands in one.
+    pub(crate) fn end_line(&self) {
+        if self.in_a_line.swap(false, Ordering::Relaxed) {
+            eprintln!();
+        }
     }
 
     /// Says one thing.
     pub(crate) fn say(&self, what: &str) {
         if !self.quiet {
             self.erase_progress();
+            self.end_line();
             eprintln!("{} {}", self.colour.paint("2", "portcullis:"), plain_lines(what));
         }
     }

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use portcullis_api::{ExecutionView, Problem, SubmitRequest};
 use portcullis_core::ExecutionId;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::args::Run;
 use crate::denial;
@@ -28,6 +31,8 @@ const EXIT_INTERRUPTED: i32 = 130;
 const EXIT_BROKEN_PIPE: u8 = 141;
 /// How often a submission is sent again whose answer was lost. It has its id from here, so that it runs once at most.
 const SUBMISSIONS: usize = 4;
+/// How long a service that cannot take a submission now is asked again, as it says when.
+const BUSY_PATIENCE: Duration = Duration::from_secs(30);
 /// The most that is read from our standard input; a service's own limit may be below.
 const STDIN_LIMIT_BYTES: u64 = 16 << 20;
 
@@ -49,18 +54,18 @@ pub(crate) async fn run(
         env: args.env.into_iter().collect::<BTreeMap<_, _>>(),
         working_directory: args.workdir,
     };
-    let accepted = Arc::new(Notify::new());
+    let submission = Arc::new(Submission::default());
     if !args.detach {
-        cancel_when_interrupted(service, &request, Arc::clone(&accepted), voice.clone())?;
+        cancel_when_interrupted(service, &request, Arc::clone(&submission), voice.clone())?;
     }
-    let id = match submit(service, &request).await {
+    let id = match submit(service, &request, &submission, &voice).await {
         Ok(accepted) => accepted.value.execution_id,
         Err(CallError::Problem { problem, .. }) if problem.denial.is_some() => {
             return Err(refusal(&request.command, &problem, words));
         }
         Err(error) => return Err(service.failure(error)),
     };
-    accepted.notify_one();
+    submission.accepted.notify_one();
     if args.detach {
         println!("{id}");
         return Ok(ExitCode::SUCCESS);
@@ -91,16 +96,37 @@ pub(crate) async fn watch(
     }
 }
 
-/// Submits, and again when the answer is lost on the way.
+/// Where a submission is, for who interrupts it.
+#[derive(Default)]
+struct Submission {
+    /// Told when the service has it.
+    accepted: Notify,
+    /// The service has refused it for now, and nothing is under way.
+    waiting: AtomicBool,
+}
+
+/// Submits; again when the answer is lost on the way, and when a busy service says that it is worth it.
 async fn submit(
     service: &Service,
     request: &SubmitRequest,
+    submission: &Submission,
+    voice: &Voice,
 ) -> Result<Read<portcullis_api::SubmitResponse>, CallError> {
+    let deadline = Instant::now() + BUSY_PATIENCE;
     let mut tries = 1;
     loop {
         match service.submit(request).await {
             Err(CallError::Http(error)) if error.may_have_arrived() && tries < SUBMISSIONS => tries += 1,
-            answer => return answer,
+            Err(error) => {
+                let again = error.again_after().map(|pause| Instant::now() + pause);
+                let Some(again) = again.filter(|again| *again <= deadline) else { return Err(error) };
+                let pause = again.duration_since(Instant::now()).as_secs_f64().ceil();
+                voice.say(&format!("{error}; trying again in {pause} s"));
+                submission.waiting.store(true, Ordering::SeqCst);
+                tokio::time::sleep_until(again).await;
+                submission.waiting.store(false, Ordering::SeqCst);
+            }
+            accepted => return accepted,
         }
     }
 }
@@ -109,7 +135,7 @@ async fn submit(
 fn cancel_when_interrupted(
     service: &Service,
     request: &SubmitRequest,
-    accepted: Arc<Notify>,
+    submission: Arc<Submission>,
     voice: Voice,
 ) -> Result<(), Failure> {
     let Some(id) = request.execution_id.clone() else { return Ok(()) };
@@ -119,10 +145,13 @@ fn cancel_when_interrupted(
     let service = service.clone();
     tokio::spawn(async move {
         either(&mut interrupt, &mut terminate).await;
+        if submission.waiting.load(Ordering::SeqCst) {
+            std::process::exit(EXIT_INTERRUPTED);
+        }
         voice.say("cancelling; Ctrl-C again leaves at once");
         tokio::spawn(async move {
             // Before it is accepted there is nothing to cancel; when it is refused, nothing is left to do.
-            accepted.notified().await;
+            submission.accepted.notified().await;
             match service.cancel(&id).await {
                 // It ended by itself in the meantime; its own end is coming.
                 Err(error) if error.status() == Some(http::StatusCode::CONFLICT) => {}
@@ -152,6 +181,19 @@ enum Seen {
 async fn follow(
     service: &Service,
     id: &ExecutionId,
+    printer: Option<&mut Printer>,
+    voice: &Voice,
+) -> Result<Seen, Failure> {
+    let seen = follow_to_the_end(service, id, printer, voice).await;
+    if seen.is_err() {
+        voice.end_line();
+    }
+    seen
+}
+
+async fn follow_to_the_end(
+    service: &Service,
+    id: &ExecutionId,
     mut printer: Option<&mut Printer>,
     voice: &Voice,
 ) -> Result<Seen, Failure> {
@@ -167,7 +209,10 @@ async fn follow(
             Followed::Output(stream, bytes) => {
                 progress.saw_output(&bytes);
                 match &mut printer {
-                    Some(printer) => printer.print(stream, &bytes).await,
+                    Some(printer) => {
+                        voice.saw_output(stream, &bytes);
+                        printer.print(stream, &bytes).await
+                    }
                     None => Ok(()),
                 }
             }

@@ -1,5 +1,7 @@
 //! The service's routes, as calls.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{Method, StatusCode};
@@ -61,6 +63,19 @@ impl CallError {
             Self::Http(_) => None,
             Self::Problem { problem, .. } => StatusCode::from_u16(problem.status).ok(),
             Self::Strange { status, .. } => Some(*status),
+        }
+    }
+
+    /// Returns when a busy service wants to be asked again, if it is busy and says so.
+    pub(crate) fn again_after(&self) -> Option<Duration> {
+        let busy =
+            matches!(self.status(), Some(StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE));
+        match self {
+            Self::Problem { retry_after: Some(seconds), .. } if busy => {
+                // RFC 9110 §10.2.3 knows dates as well; no Portcullis service sends one.
+                seconds.parse().ok().map(|seconds: u32| Duration::from_secs(seconds.max(1).into()))
+            }
+            _ => None,
         }
     }
 
