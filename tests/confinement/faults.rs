@@ -23,6 +23,7 @@ const OF_THE_LAUNCHER: [&str; 9] = [
     "tell the server",
     "wait",
     "signal mask",
+    "capabilities of the launcher",
     "close descriptors",
 ];
 

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use portcullis_core::{Ended, LaunchError, Level};
 
-use crate::harness::{Bench, Line, as_root, check_on, config, has, writing};
+use crate::harness::{Bench, Line, as_root, bench, check_on, config, has, writing};
 use crate::host::{descendants, wait_until, workshop};
 
 /// What the descriptors of a process are, as the kernel names them.
@@ -118,6 +118,23 @@ fn launcher_and_cells_belong_to_nobody_who_would_trace_them() {
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
         assert!(status.contains("Uid:\t65534\t65534\t65534\t65534"), "{status}");
     }
+}
+
+/// Line 74.
+#[test]
+fn a_launcher_of_root_keeps_what_cells_need_and_no_other_capability() {
+    if !has(Level::Namespaces) || !as_root("the capabilities of root") {
+        return;
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", bench().launcher)).unwrap();
+    let set = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        u64::from_str_radix(line.trim(), 16).unwrap()
+    };
+    // Chown, dac_override, kill, setgid, setuid, sys_resource; without sys_admin, sys_ptrace, sys_module, net_admin.
+    let most = 0x0100_00e3;
+    assert_eq!((set("CapPrm:") & !most, set("CapEff:") & !most), (0, 0), "{status}");
+    assert_ne!(set("CapEff:") & 0b1100_0000, 0, "identities are given to cells: {status}");
 }
 
 /// Line 71.

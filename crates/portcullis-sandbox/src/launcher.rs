@@ -75,9 +75,24 @@ fn serve() -> Result<(), StepError> {
     let mut launcher = Launcher::new(config, link);
     making::remove_host_workspaces(&launcher.config);
     launcher.tell_what_was_found()?;
+    if sys::effective_uid() == 0 {
+        keep_what_cells_need()?;
+    }
     let ended = launcher.work();
     launcher.end();
     ended
+}
+
+/// Gives up every capability but those that the making and the end of cells take. In its own user namespace a
+/// cell has what it needs all the same; see user_namespaces(7).
+fn keep_what_cells_need() -> Result<(), StepError> {
+    /// `CAP_CHOWN`, `CAP_DAC_OVERRIDE` (control groups and workspaces), `CAP_KILL`, `CAP_SETGID`, `CAP_SETUID`
+    /// (identities), `CAP_SYS_RESOURCE` (`oom_score_adj` below 0). See capabilities(7).
+    const KEPT: [u32; 6] = [0, 1, 5, 6, 7, 24];
+    let kept = KEPT.iter().fold(0, |set, capability| set | 1_u64 << capability);
+    // One that whoever started us does not have cannot be kept, and is not missed more than before.
+    let held = sys::permitted_capabilities().at("capabilities of the launcher")?;
+    sys::keep_capabilities(kept & held).at("capabilities of the launcher")
 }
 
 struct Launcher {
@@ -195,12 +210,14 @@ impl Launcher {
                 }
             }
             Err(failure) => {
-                let mut last = false;
+                // A floor above what the host gives is not met by trying again.
+                let mut last = failure.errno == libc::EOPNOTSUPP;
                 if let Some(slot) = self.slots.get_mut(index) {
                     slot.failures += 1;
                     slot.not_before = Some(Instant::now() + FIRST_PAUSE * 2_u32.pow(slot.failures));
-                    last = slot.failures >= MOST_FAILURES;
+                    last |= slot.failures >= MOST_FAILURES;
                     if last {
+                        slot.failures = MOST_FAILURES;
                         slot.not_before = None;
                     }
                 }

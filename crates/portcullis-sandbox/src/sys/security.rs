@@ -51,6 +51,9 @@ fn prctl(operation: libc::c_int, argument: libc::c_ulong) -> io::Result<()> {
     Ok(())
 }
 
+/// The version of the two structs below. See capget(2).
+const VERSION_3: u32 = 0x2008_0522;
+
 #[repr(C)]
 struct CapabilityHeader {
     version: u32,
@@ -68,7 +71,6 @@ struct CapabilityData {
 /// Keeps exactly these capabilities (bit N: capability N), permitted and effective, none inheritable.
 /// See capset(2).
 pub(crate) fn keep_capabilities(set: u64) -> io::Result<()> {
-    const VERSION_3: u32 = 0x2008_0522;
     let header = CapabilityHeader { version: VERSION_3, pid: 0 };
     let word = |bits: u64| {
         let bits = u32::try_from(bits & 0xffff_ffff).unwrap_or(0);
@@ -78,6 +80,16 @@ pub(crate) fn keep_capabilities(set: u64) -> io::Result<()> {
     // SAFETY: version 3 takes a header and an array of two; both are live and `repr(C)`.
     check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) })?;
     Ok(())
+}
+
+/// Returns the permitted capabilities of this thread (bit N: capability N). See capget(2).
+pub(crate) fn permitted_capabilities() -> io::Result<u64> {
+    let header = CapabilityHeader { version: VERSION_3, pid: 0 };
+    let mut data = [CapabilityData { effective: 0, permitted: 0, inheritable: 0 }; 2];
+    // SAFETY: version 3 takes a header and fills an array of two; both are live and `repr(C)`.
+    check(unsafe { libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()) })?;
+    let [low, high] = data;
+    Ok(u64::from(low.permitted) | u64::from(high.permitted) << 32)
 }
 
 /// Installs a seccomp filter on this thread. See seccomp(2).
