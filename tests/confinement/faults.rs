@@ -14,7 +14,7 @@ use crate::harness::{Bench, Line, as_root, bench, check_on, config, has, path, s
 use crate::host::workshop;
 
 /// Steps of the launcher itself: when one fails there is nobody left to say which.
-const OF_THE_LAUNCHER: [&str; 9] = [
+const OF_THE_LAUNCHER: [&str; 10] = [
     "undumpable",
     "link",
     "open /dev/null",
