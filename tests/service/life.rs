@@ -13,17 +13,17 @@ use crate::process::{Real, kill};
 use crate::served::PATIENCE;
 
 /// A service manager that listens at a path.
-struct Manager(UnixDatagram);
+pub(crate) struct Manager(UnixDatagram);
 
 impl Manager {
-    fn at(path: &Path) -> Self {
+    pub(crate) fn at(path: &Path) -> Self {
         let socket = UnixDatagram::bind(path).unwrap();
         socket.set_nonblocking(true).unwrap();
         Self(socket)
     }
 
     /// Waits for what it is told next.
-    async fn told(&self) -> String {
+    pub(crate) async fn told(&self) -> String {
         let begun = Instant::now();
         let mut bytes = [0; 512];
         loop {

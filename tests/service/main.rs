@@ -27,4 +27,5 @@ mod mission;
 mod output;
 mod peers;
 mod real;
+mod reload;
 mod start;

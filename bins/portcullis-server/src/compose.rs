@@ -12,13 +12,13 @@ use portcullis_core::{Authenticator, Confinement, ExecutionStore, Launcher, Noti
 use portcullis_engine::{Engine, Parts};
 use portcullis_identity::{AuthServiceAuthenticator, LocalTokenAuthenticator};
 use portcullis_notify::{Silent, SocketServiceNotifier};
-use portcullis_policy::RulebookPolicy;
 use portcullis_store::{MemoryStore, SqliteStore};
 
 use crate::config::{Config, StoreKind};
 use crate::health::Health;
 use crate::http::Service;
 use crate::retention;
+use crate::rules::Rules;
 
 /// Name of the database in the data directory.
 const DATABASE_FILE: &str = "portcullis.db";
@@ -61,6 +61,8 @@ pub struct Composed {
     pub service: Arc<Service>,
     /// What says how it is.
     pub health: Arc<Health>,
+    /// What lines are judged by.
+    pub rules: Arc<Rules>,
 }
 
 /// Makes the data directory, readable by its owner alone, when there is none.
@@ -109,8 +111,8 @@ pub async fn compose(
         }
         None => Arc::new(Silent),
     };
-    let policy = Arc::new(RulebookPolicy::new(config.rulebook.clone(), config.limits.clone()));
-    let parts = Parts { policy, launcher: launcher.clone(), store: store.clone(), notifier };
+    let rules = Arc::new(Rules::new(config));
+    let parts = Parts { policy: rules.clone(), launcher: launcher.clone(), store: store.clone(), notifier };
     let engine = Engine::start(parts, config.engine.clone()).await.map_err(Into::into);
     let engine = engine.map_err(ComposeError::room("take up what the last run left open"))?;
     if let Some(time) = config.retention {
@@ -118,7 +120,7 @@ pub async fn compose(
     }
     let health = Health::new(engine.clone(), launcher, store, confinement.clone());
     let service = Service::new(engine.clone(), authenticator, health.clone(), config.http.clone());
-    Ok(Composed { engine, service, health })
+    Ok(Composed { engine, service, health, rules })
 }
 
 /// Writes where the service is to be found, for clients on this machine; returns what was written.

@@ -1,8 +1,8 @@
 //! The Portcullis service: HTTP, configuration, and the composition of the rooms.
 //!
 //! Only this crate knows HTTP. It reads its configuration once ([`config`]), puts the rooms together
-//! ([`compose`](mod@compose)), answers requests ([`http`]) until it is told to end ([`life`]), and says of itself
-//! what an operator must know ([`report`], [`logging`]). `main.rs` tells the same in its order.
+//! ([`compose`](mod@compose)), answers requests ([`http`]) by the rules in force ([`rules`]) until it is told to end ([`life`]), and says of
+//! itself what an operator must know ([`report`], [`logging`]). `main.rs` tells the same in its order.
 //!
 //! # Terms
 //! A *route* is a method and a path, and leads to an *endpoint*. A *failure* is why a request did not get what it
@@ -22,4 +22,5 @@ pub mod life;
 pub mod logging;
 pub mod report;
 pub mod retention;
+pub mod rules;
 pub mod supervisor;

@@ -64,11 +64,10 @@ pub async fn serve_until_told(
     drain_time: Duration,
     signals: &mut Signals,
     launcher_ended: impl Future<Output = ()>,
-    supervisor: Supervisor,
+    supervisor: Arc<Supervisor>,
 ) -> End {
     let (close, closing) = watch::channel(false);
     let mut serving = tokio::spawn(serve(listener, composed.service, closing));
-    let supervisor = Arc::new(supervisor);
     let watching = tokio::spawn({
         let (supervisor, health) = (Arc::clone(&supervisor), composed.health);
         async move { supervisor.keep_alive(&health).await }

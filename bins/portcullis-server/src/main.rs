@@ -14,6 +14,7 @@ use portcullis_sandbox::{LauncherProcess, Sandbox, StartError, enter_if_launcher
 use portcullis_server::compose::{ComposeError, compose, make_data_dir, write_url};
 use portcullis_server::config::{Config, Effective, Flags, Sources};
 use portcullis_server::life::{End, Signals, serve_until_told};
+use portcullis_server::rules::{hangups, reload_when_told};
 use portcullis_server::supervisor::Supervisor;
 use portcullis_server::{doctor, logging, report};
 use tokio::net::TcpListener;
@@ -24,7 +25,7 @@ const BAD_CONFIGURATION: u8 = 78;
 const AFTER_HELP: &str = "\
 Needs no configuration. Settings come from a file, the environment and flags, each beating the one before;
 `portcullis-server config explain` lists them. SIGTERM or SIGINT ends the service after what runs has ended, a
-second one at once.
+second one at once; SIGHUP reads the rulebook again.
 
 Exits with 0 after a signal, 1 when it could not start or a part of it has died, 78 when the configuration is
 wrong.";
@@ -134,6 +135,8 @@ async fn live(
     supervisor: Supervisor,
 ) -> Result<End, Box<dyn Error + Send + Sync>> {
     let mut signals = Signals::listen()?;
+    let hangups = hangups()?;
+    let supervisor = Arc::new(supervisor);
     // Who connects from now on waits until everything else is there.
     let listener = TcpListener::bind(config.listen)
         .await
@@ -145,6 +148,8 @@ async fn live(
     let composed = compose(&config, sandbox.clone(), sandbox.confinement()).await?;
     let url = write_url(&config.data_dir, listener.local_addr()?)?;
     report::started(&config, &url, sandbox.confinement());
+    let rules = Arc::clone(&composed.rules);
+    tokio::spawn(reload_when_told(hangups, rules, config.sandbox.clone(), Arc::clone(&supervisor)));
     supervisor.ready(&format!("confinement {}, at {url}", sandbox.confinement().level.as_str()));
     let end =
         serve_until_told(composed, listener, config.drain_time, &mut signals, sandbox.ended(), supervisor)

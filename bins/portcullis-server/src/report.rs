@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::Write;
 
 use portcullis_core::Confinement;
+use portcullis_policy::Rulebook;
 use portcullis_sandbox::look_up;
 
 use crate::config::{Config, Effective, SETTINGS};
@@ -66,18 +67,18 @@ pub fn started(config: &Config, url: &str, confinement: &Confinement) {
     for weakness in &confinement.weaker {
         tracing::warn!(weakness, "this host holds less than full confinement");
     }
-    rules_that_cannot_be_held(config);
+    what_cannot_be_held(&config.sandbox, &config.rulebook);
 }
 
 /// Says what the rulebook allows and this host or version cannot do. Such lines are judged, accepted, and end as
 /// `start_failed`.
-fn rules_that_cannot_be_held(config: &Config) {
-    for program in look_up(&config.sandbox, config.rulebook.programs()) {
+pub fn what_cannot_be_held(config: &portcullis_sandbox::Config, rulebook: &Rulebook) {
+    for program in look_up(config, rulebook.programs()) {
         if let Some(problem) = program.problem {
             tracing::warn!(program = program.name, problem, "an allowed program cannot run on this host");
         }
     }
-    let rules = config.rulebook.rules_with_network();
+    let rules = rulebook.rules_with_network();
     if !rules.is_empty() {
         let rules = rules.join(",");
         tracing::warn!(rules, "the rulebook grants the network, which this version cannot hold");

@@ -50,6 +50,16 @@ impl Supervisor {
         self.tell(&format!("READY=1\nSTATUS={}", status.replace('\n', " ")));
     }
 
+    /// Tells that the rules are being read again.
+    pub fn reloading(&self) {
+        self.tell("RELOADING=1\nSTATUS=reading the rulebook again");
+    }
+
+    /// Tells that this is over, and what came of it.
+    pub fn reloaded(&self, status: &str) {
+        self.ready(status);
+    }
+
     /// Tells that the service is ending.
     pub fn stopping(&self) {
         self.tell("STOPPING=1\nSTATUS=letting what runs end");

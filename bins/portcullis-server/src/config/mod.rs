@@ -37,6 +37,8 @@ pub struct Config {
     pub store: StoreKind,
     /// The rules.
     pub rulebook: Rulebook,
+    /// The file that they were read from, if it was one.
+    pub rulebook_file: Option<PathBuf>,
     /// What no execution goes beyond.
     pub limits: Limits,
     /// How executions are confined.

@@ -117,6 +117,7 @@ impl Reader {
             listen: listen?,
             store: store?,
             rulebook: rulebook?,
+            rulebook_file: self.set("rulebook").map(|(file, _)| PathBuf::from(file)),
             sandbox: portcullis_sandbox::Config {
                 ceilings: limits.clone(),
                 state_directory: data_dir.join("cells"),
