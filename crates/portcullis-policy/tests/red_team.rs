@@ -3,7 +3,7 @@
 //!
 //! A row of `tests/corpus/NAME.jsonl` is `{"id","user","command","verdict","classes","why"}`; the verdict is `allow`,
 //! `deny` or, where the policy leaves it open, `either`; the classes are those of `docs/policy.md` that are true of the
-//! denial. Rows whose id begins with `h-` were written last, and nothing was made to fit them before they were first judged.
+//! denial. Rows whose id begins with `h-` or `x-` were written last, and nothing was made to fit them before they were first judged.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -152,6 +152,13 @@ fn members(reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
     if !reading.marked("extract") || reading.marked("stdout") {
         return Ok(());
     }
+    for operand in &reading.operands {
+        // A member's name loses its first slashes.
+        let text = operand.word.to_unmatched();
+        let member = implied(text.trim_start_matches('/'));
+        let path = force(operand.argument).map_or_else(|| member.clone(), |base| beneath(base, &member));
+        effects.path(EffectKind::Write, path, ITSELF, Some(operand.argument), "operand");
+    }
     if changes.is_empty() {
         effects.path(EffectKind::Write, implied("."), ENTRY, None, "members of the archive");
     }

@@ -187,6 +187,15 @@ pub(super) fn cargo(arguments: &[Word], effects: &mut Effects) -> Result<(), Unk
     let mut own = Effects::default();
     let reading = options::read(table, words).map_err(|problem| problem.moved(at + 1))?;
     roles::apply(table, &reading, &mut own).map_err(|problem| problem.moved(at + 1))?;
+    // A target is a name, or a file that says which linker to start.
+    for given in reading.given.iter().filter(|given| given.option.names.contains(&"--target")) {
+        for (value, argument) in &given.values {
+            let text = value.to_unmatched();
+            if text.contains(['/', '.']) || value.is_glob() || is_unseen(&text) {
+                own.path(EffectKind::Execute, value.clone(), ITSELF, Some(*argument), "option `--target`");
+            }
+        }
+    }
     if name == "clippy" {
         lint_levels(&reading.operands, &mut own);
     }
@@ -283,6 +292,11 @@ pub(super) fn npm(reading: &Reading, effects: &mut Effects) -> Result<(), Unknow
             "sub-command",
         );
         return Ok(());
+    }
+    for given in reading.given.iter().filter(|given| given.option.marks.contains(&"workspace")) {
+        for (value, argument) in &given.values {
+            effects.path(EffectKind::Execute, value.clone(), ITSELF, Some(*argument), "option `--workspace`");
+        }
     }
     handed_on(reading.operands.get(1..).unwrap_or_default(), effects);
     project(effects, "the project's scripts");

@@ -97,6 +97,25 @@ fn seen_text_or_glob(word: &Word) -> Result<(), &'static str> {
     if word.is_glob() || seen_text(word).is_some() { Ok(()) } else { Err("it is not on the line") }
 }
 
+/// Whether `#1` in the name of an output stands for what a pattern of the address matched. What a range of numbers
+/// matches is harmless in every name.
+fn takes_name_from_address(name: &Word, reading: &Reading) -> bool {
+    let name = name.to_unmatched();
+    let stands = name.split('#').skip(1).any(|behind| behind.starts_with(|c: char| c.is_ascii_digit()));
+    let urls = reading.given.iter().filter(|given| given.option.marks.contains(&"url"));
+    let urls = urls.flat_map(|given| given.values.iter().map(|(word, _)| word));
+    let mut addresses = urls.chain(reading.operands.iter().map(|operand| &operand.word));
+    stands && !reading.marked("globoff") && addresses.any(|word| has_names(&word.to_unmatched()))
+}
+
+/// Whether an address holds a pattern that is no range of numbers.
+fn has_names(address: &str) -> bool {
+    let numbers =
+        |range: &str| range.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-' || byte == b':');
+    address.contains('{')
+        || address.split('[').skip(1).any(|behind| !behind.split(']').next().is_some_and(numbers))
+}
+
 /// Adds what `curl` reaches, sends and writes.
 pub(super) fn curl(reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
     // Without it, `curl` takes options from a file in the home directory.
@@ -117,6 +136,10 @@ pub(super) fn curl(reading: &Reading, effects: &mut Effects) -> Result<(), Unkno
             match *mark {
                 "url" => named(value, *argument, &via, reading, directory.as_ref(), effects),
                 "output" => {
+                    if takes_name_from_address(value, reading) {
+                        let why = "a part of the address becomes a part of the name";
+                        effects.unbounded(EffectKind::Write, why, Some(*argument), &via);
+                    }
                     effects.add(Role::Output, value, ITSELF, Some(*argument), &via);
                     if let Some(directory) = &directory {
                         effects.path(
@@ -267,6 +290,16 @@ pub(super) fn wget(reading: &Reading, effects: &mut Effects) -> Result<(), Unkno
             continue;
         }
         effects.path(EffectKind::Write, directory.clone(), ENTRY, argument, via);
+        if reading.marked("force") {
+            // The directories of the address are made, those of its end last.
+            let text = operand.word.to_unmatched();
+            let parts: Vec<&str> = text.split('/').skip(2).collect();
+            for first in 0..parts.len() {
+                let below = parts.get(first..).unwrap_or_default().join("/");
+                let path = beneath(&directory, &Word::literal(below, operand.word.span));
+                effects.path(EffectKind::Write, path, ITSELF, argument, via);
+            }
+        }
         let path = beneath(&directory, &Word::literal(name, operand.word.span));
         effects.path(EffectKind::Write, path, ITSELF, argument, via);
     }

@@ -121,6 +121,13 @@ pub(super) fn compress(program: &str, reading: &Reading, effects: &mut Effects) 
     let expand = program.starts_with("un") || program.starts_with("gun") || program.starts_with("bun");
     let expand = expand || reading.marked("expand");
     let extent = if recursive { TREE } else { ITSELF };
+    // `gzip -d -S c/passwd /et` opens `/etc/passwd`.
+    for (suffix, argument) in reading.last("--suffix").iter().flat_map(|given| &given.values) {
+        if suffix.to_unmatched().contains('/') {
+            let why = "a suffix with `/` names files elsewhere";
+            effects.unbounded(EffectKind::Write, why, Some(*argument), "option `-S`");
+        }
+    }
     for operand in &reading.operands {
         let word = &operand.word;
         if word.as_literal() == Some("-") {
@@ -219,6 +226,17 @@ pub(super) fn unzip(reading: &Reading, effects: &mut Effects) {
     if !reading.marked("list") && !reading.marked("directory") {
         let extent = Extent { reach: Reach::Entry, follow_links: false };
         effects.path(EffectKind::Write, implied("."), extent, None, "members of the archive");
+    }
+    if reading.marked("list") {
+        return;
+    }
+    let directory = reading.given.iter().find(|given| given.option.marks.contains(&"directory"));
+    let directory = directory.and_then(|given| given.values.first()).map(|(word, _)| word.clone());
+    for operand in reading.operands.iter().skip(1).filter(|operand| operand.count == Count::One) {
+        let text = operand.word.to_unmatched();
+        let member = implied(text.trim_start_matches('/'));
+        let path = directory.as_ref().map_or_else(|| member.clone(), |base| beneath(base, &member));
+        effects.path(EffectKind::Write, path, ITSELF, Some(operand.argument), "operand");
     }
 }
 
