@@ -230,6 +230,8 @@ fn sent(
         "header" => {
             if text.starts_with('@') {
                 file(1, effects);
+                let why = "sends what a file holds, and that may override a name";
+                effects.unbounded(EffectKind::Network, why, Some(argument), &via);
             }
             let name = text.split([':', ';']).next().unwrap_or_default().trim().to_ascii_lowercase();
             if unclear || name == "host" || name.contains("method-override") || text.contains(['\r', '\n']) {

