@@ -186,8 +186,8 @@ impl Corpus {
     fn read(name: &str, text: &str) -> Self {
         let rulebook = Rulebook::reference(name).expect("a reference rulebook");
         let rows = text.lines().map(|row| serde_json::from_str::<serde_json::Value>(row).expect("a row"));
-        let allowed = rows.filter(|row| row["verdict"] == "allow");
-        let lines = allowed.filter_map(|row| row["command"].as_str().map(str::to_owned));
+        let allowed = rows.filter(|row| row.get("verdict").is_some_and(|verdict| verdict == "allow"));
+        let lines = allowed.filter_map(|row| row.get("command")?.as_str().map(str::to_owned));
         let plain = lines.filter(|line| {
             line.len() < 200 && !line.contains(['|', ';', '&', '<', '>', '#', '\n', '\'', '"', '\\', '='])
         });
