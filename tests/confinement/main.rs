@@ -14,6 +14,7 @@ mod execute;
 mod faults;
 mod files;
 mod interfaces;
+mod judged;
 mod kernel;
 mod launcher;
 mod leavings;
