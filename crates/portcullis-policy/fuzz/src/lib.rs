@@ -34,7 +34,7 @@ const LINES: [&str; 4] =
 pub fn line(bytes: &[u8]) {
     let Some((&who, bytes)) = bytes.split_first() else { return };
     let Ok(line) = std::str::from_utf8(bytes) else { return };
-    let name = USERS[usize::from(who) % USERS.len()];
+    let name = USERS.get(usize::from(who) % USERS.len()).copied().unwrap_or("alice");
     let principal = Principal { name: name.into(), ..Principal::local() };
     let submission = Submission::of(line);
     for (rulebook, policy) in POLICIES.iter() {
