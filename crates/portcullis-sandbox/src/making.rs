@@ -280,6 +280,9 @@ fn keep_only_own_descriptors(cell: &Cell, go: &OwnedFd, result: &OwnedFd) -> Res
 
 fn prepare_from_inside(cell: &mut Cell, host_id: Option<u32>, go: &OwnedFd) -> Result<(), StepError> {
     let _ = sys::set_name(c"portcullis-cell");
+    // Init inherits the mask: a wish to stop that comes before it looks for one waits for it. Sent to a first
+    // process that neither blocks nor handles it, a signal is lost; see pid_namespaces(7).
+    sys::block_signals(&[libc::SIGTERM]).at("signal mask")?;
     let mut byte = [0];
     let mut reader = File::from(go.try_clone().at("start pipe")?);
     reader.read_exact(&mut byte).at("start of the cell")?;
