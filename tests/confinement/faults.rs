@@ -14,7 +14,7 @@ use crate::harness::{Bench, Line, as_root, bench, check_on, config, has, path, s
 use crate::host::workshop;
 
 /// Steps of the launcher itself: when one fails there is nobody left to say which.
-const OF_THE_LAUNCHER: [&str; 10] = [
+const OF_THE_LAUNCHER: [&str; 12] = [
     "undumpable",
     "link",
     "open /dev/null",
@@ -25,6 +25,8 @@ const OF_THE_LAUNCHER: [&str; 10] = [
     "signal mask",
     "capabilities of the launcher",
     "close descriptors",
+    "no_new_privs of the launcher",
+    "seccomp of the launcher",
 ];
 
 /// What a launcher is to let fail, and the steps that it has taken; the probe's `wrapper` maps the same file.

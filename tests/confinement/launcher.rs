@@ -137,6 +137,34 @@ fn a_launcher_of_root_keeps_what_cells_need_and_no_other_capability() {
     assert_ne!(set("CapEff:") & 0b1100_0000, 0, "identities are given to cells: {status}");
 }
 
+/// Line 74.
+#[test]
+fn launcher_cells_and_commands_stand_behind_filters_one_more_at_each_step() {
+    if !has(Level::Namespaces) || !as_root("the status of an undumpable process") {
+        return;
+    }
+    let bench = Bench::new(&config());
+    let standing = |status: &str| {
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let filters = field("Seccomp_filters:").map(|count| count.parse::<usize>().unwrap());
+        (field("NoNewPrivs:").map(str::to_owned), field("Seccomp:").map(str::to_owned), filters)
+    };
+    let of = |pid: u32| standing(&std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap());
+    let behind = |filters: usize| (Some("1".into()), Some("2".into()), Some(filters));
+    wait_until("two cells", || cells(bench.launcher).len() == 2);
+    assert_eq!(of(bench.launcher), behind(1), "the launcher");
+    wait_until("the filters of the cells", || {
+        cells(bench.launcher).iter().all(|cell| of(*cell) == behind(2))
+    });
+    for (line, filters) in [
+        (Line::of("cat /proc/self/status"), 3),
+        (writing(Line::of("cat /proc/self/status")), 3),
+        (writing(Line::of("true")).pipe("cat /proc/self/status"), 4),
+    ] {
+        assert_eq!(standing(&bench.run(line).unwrap().stdout), behind(filters), "a command");
+    }
+}
+
 /// Line 71.
 #[test]
 fn nonsense_on_the_link_ends_the_launcher_and_makes_no_cell() {

@@ -15,6 +15,7 @@ use crate::cgroup;
 use crate::config::Config;
 use crate::descriptors;
 use crate::making::{self, Ground, Identities, MadeCell};
+use crate::seccomp;
 use crate::sys::{self, Polled};
 use crate::tree;
 use crate::wire::{self, AtStep, FromLauncher, StepError, ToLauncher};
@@ -62,6 +63,9 @@ fn serve() -> Result<(), StepError> {
     // Cells inherit it: no group of whoever started the service is left to a command. Without privilege the
     // kernel refuses, and what stays is said. See setgroups(2).
     let _ = sys::clear_groups();
+    // Before the first word of anybody else. Whatever is forked from here on inherits both.
+    sys::set_no_new_privileges().at("no_new_privs of the launcher")?;
+    sys::install_filter(&seccomp::launcher()).at("seccomp of the launcher")?;
     let Some((ToLauncher::Configure(config), none)) =
         wire::receive::<ToLauncher>(&link).at("configuration")?
     else {

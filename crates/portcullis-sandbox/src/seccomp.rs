@@ -13,6 +13,11 @@
 //! tracing; keys; `bpf`, `perf`, `userfaultfd`, `io_uring` and old asynchronous I/O; file handles; modules, kexec,
 //! swap and the rest of the host; clocks; placement of memory; retired calls.
 //!
+//! # The launcher's own filter
+//! It is the first of each chain: what it forks inherits it, commands included. So it can refuse only what no command
+//! may do either, which is nearly all of the above; `execve` stays, since commands are executed by it. What making a
+//! cell takes (namespaces, mounts, identities) is open in it and closed by the next filter of the chain.
+//!
 //! # What is allowed though it may look dangerous
 //! - One more filter, by prctl(2) or seccomp(2): programs that confine themselves would fail without, and the
 //!   strictest answer of all filters counts. A filter with a listener is refused. Likewise Landlock.
@@ -98,11 +103,19 @@ pub(crate) fn program(class: Class) -> Vec<sock_filter> {
     assemble(Architecture::NATIVE, class, None)
 }
 
+/// Returns the filter of the launcher, which all that it forks inherits.
+pub(crate) fn launcher() -> Vec<sock_filter> {
+    assemble_part(Architecture::NATIVE, Part::Launcher)
+}
+
 /// A part of the filter of a command that has namespaces of its own. Installed one after another, the parts
 /// refuse exactly what the filter of its class refuses: the large one is installed once, in the cell, and
 /// inherited; the small ones cost a fraction of it for each execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Part {
+    /// All of [`Class::Command`] but what the launcher and the cells that it forks must do. It comes before all
+    /// others, at every level.
+    Launcher,
     /// All of [`Class::Command`] but what the cell itself must do.
     Cell,
     /// The rest of [`Class::Command`].
@@ -123,7 +136,7 @@ impl Programs {
     pub(crate) fn assemble() -> Self {
         let part = |part| (part, assemble_part(Architecture::NATIVE, part));
         Self {
-            parts: [part(Part::Cell), part(Part::Closing), part(Part::ClosingReadOnly)],
+            parts: [Part::Cell, Part::Closing, Part::ClosingReadOnly].map(part),
             classes: Class::ALL.into_iter().map(|class| (class, program(class))).collect(),
         }
     }

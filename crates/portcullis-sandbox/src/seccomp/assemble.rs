@@ -8,7 +8,7 @@
 use libc::sock_filter;
 
 use super::allowed::ALLOWED;
-use super::groups::{GROUPS, NEEDED_BY_A_CELL};
+use super::groups::{GROUPS, NEEDED_BY_A_CELL, NEEDED_BY_THE_LAUNCHER};
 use super::rules::{Answer, Case, Conditions, ENOSYS, Is, Rule, Test};
 use super::{Class, KILL_PROCESS, Part, table};
 
@@ -94,12 +94,15 @@ pub(super) fn decide(class: Class, name: &str, missing: Option<&str>) -> Decisio
 /// Returns what `part` answers to the call of this name.
 pub(super) fn decide_part(part: Part, name: &str) -> Decision {
     let whole = |class| decide(class, name, None);
-    match part {
-        Part::Cell => match NEEDED_BY_A_CELL.iter().find(|(_, names)| names.contains(&name)) {
+    let beside =
+        |needed: &'static [(Rule, &[&str])]| match needed.iter().find(|(_, names)| names.contains(&name)) {
             Some((Rule::Always(answer), _)) => Decision::Always(*answer),
             Some((Rule::Judged(conditions), _)) => Decision::Judged(vec![*conditions]),
             None => whole(Class::Command),
-        },
+        };
+    match part {
+        Part::Launcher => beside(NEEDED_BY_THE_LAUNCHER),
+        Part::Cell => beside(NEEDED_BY_A_CELL),
         Part::Closing if NEEDED_BY_A_CELL.iter().any(|(_, names)| names.contains(&name)) => {
             whole(Class::Command)
         }
@@ -114,7 +117,10 @@ pub(super) fn decide_part(part: Part, name: &str) -> Decision {
 
 /// Assembles the program of a part.
 pub(super) fn assemble_part(machine: Architecture, part: Part) -> Vec<sock_filter> {
-    let unknown = if part == Part::Cell { ENOSYS } else { Answer::Allow };
+    let unknown = match part {
+        Part::Launcher | Part::Cell => ENOSYS,
+        Part::Closing | Part::ClosingReadOnly => Answer::Allow,
+    };
     assemble_by(machine, unknown, &|name| decide_part(part, name))
 }
 

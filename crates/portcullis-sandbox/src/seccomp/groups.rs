@@ -35,8 +35,7 @@ fn always(_: Class) -> bool {
 }
 
 /// Every `CLONE_NEW…` flag, and `CLONE_PARENT`, which would make our own first process the parent of a
-/// process that it did not start. `CLONE_NEWTIME` lies within the bits of the exit signal, where no valid
-/// signal has it.
+/// process that it did not start.
 const CLONE_REFUSED: u32 = bits(
     libc::CLONE_NEWNS
         | libc::CLONE_NEWCGROUP
@@ -45,9 +44,8 @@ const CLONE_REFUSED: u32 = bits(
         | libc::CLONE_NEWUSER
         | libc::CLONE_NEWPID
         | libc::CLONE_NEWNET
-        | libc::CLONE_PARENT
-        | 0x80,
-);
+        | libc::CLONE_PARENT,
+) | CLONE_NEWTIME;
 
 /// What a cell does for an execution and a command must not: its first process in new namespaces, views, and
 /// mounts in them. Everything here needs a capability, and after this filter nobody gains one: a user namespace
@@ -77,6 +75,62 @@ pub(super) const NEEDED_BY_A_CELL: &[(Rule, &[&str])] = &[
         &["setns", "open_tree", "move_mount", "mount_setattr", "fsopen", "fsconfig", "fsmount", "umount2"],
     ),
 ];
+
+/// What the launcher does to make a cell, and whatever it forks must not: a cell's own filter refuses it all but for
+/// [`NEEDED_BY_A_CELL`]. Beside this, the launcher's filter lets through what that of commands lets through, since
+/// every command inherits it.
+pub(super) const NEEDED_BY_THE_LAUNCHER: &[(Rule, &[&str])] = &[
+    (
+        judged(&Conditions {
+            cases: &[refuse(&[argument(
+                0,
+                Is::AnyBit(bits(libc::CLONE_NEWCGROUP | libc::CLONE_PARENT) | CLONE_NEWTIME),
+            )])],
+            otherwise: Answer::Allow,
+            refused: "`CLONE_NEWCGROUP`, `CLONE_NEWTIME`, `CLONE_PARENT`",
+        }),
+        &["clone"],
+    ),
+    (
+        judged(&Conditions {
+            cases: &[refuse(&[argument(0, Is::AnyBit(!bits(libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP)))])],
+            otherwise: Answer::Allow,
+            refused: "any namespace but those of mounts and of control groups",
+        }),
+        &["unshare"],
+    ),
+    (
+        judged(&Conditions {
+            cases: &[
+                // PR_SET_MM, PR_SCHED_CORE, PR_SET_PTRACER.
+                refuse(&[argument(0, Is::In(&[(35, 35), (62, 62), (0x5961_6d61, 0x5961_6d61)]))]),
+                allow(&[argument(0, Is::In(&[(1, 78), (0x5356_4d41, 0x5356_4d41)]))]),
+            ],
+            otherwise: EINVAL,
+            refused: "`PR_SET_MM`, `PR_SCHED_CORE`, `PR_SET_PTRACER`; `EINVAL` for unknown options",
+        }),
+        &["prctl"],
+    ),
+    (
+        Rule::Always(Answer::Allow),
+        &[
+            "setns",
+            "open_tree",
+            "move_mount",
+            "mount_setattr",
+            "fsopen",
+            "fsconfig",
+            "fsmount",
+            "umount2",
+            "mount",
+            "pivot_root",
+            "sethostname",
+        ],
+    ),
+];
+
+/// `CLONE_NEWTIME` lies within the bits of the exit signal, where no valid signal has it.
+const CLONE_NEWTIME: u32 = 0x80;
 
 /// Set-user-id, set-group-id and sticky.
 const SPECIAL_BITS: u32 = 0o7000;

@@ -3,6 +3,7 @@ use std::fmt::Write as _;
 
 use super::allowed::ALLOWED;
 use super::assemble::{Decision, decide};
+use super::groups::{NEEDED_BY_A_CELL, NEEDED_BY_THE_LAUNCHER};
 use super::rules::{Answer, EPERM, Is, Rule, Test};
 use super::*;
 
@@ -524,6 +525,21 @@ fn describe() -> String {
         text.push('\n');
     }
     let _ = writeln!(text, "## allowed\n{}", names(ALLOWED));
+    for (who, needed) in [("the launcher", NEEDED_BY_THE_LAUNCHER), ("a cell", NEEDED_BY_A_CELL)] {
+        let _ = writeln!(
+            text,
+            "\n## what {who} may do beside\nIts own filter, which all that it forks inherits, is that of a command \
+             that writes but for these.\n",
+        );
+        for (rule, calls) in needed {
+            let _ = match rule {
+                Rule::Always(answer) => writeln!(text, "- {}: {}", name(*answer), names(calls)),
+                Rule::Judged(conditions) => {
+                    writeln!(text, "- {}: refused: {}", names(calls), conditions.refused)
+                }
+            };
+        }
+    }
     text
 }
 
@@ -637,4 +653,83 @@ fn the_parts_of_a_filter_refuse_what_the_whole_refuses() {
         }
         assert!(assemble_part(machine, Part::Closing).len() < 60);
     }
+}
+
+/// A call and its answers to all zero and all one, for each number of a machine.
+fn answers(machine: Architecture, program: &[sock_filter]) -> Vec<(u32, &'static str, u32, u32)> {
+    let ask =
+        |number, argument| run(program, &Call { number, machine: machine.audit(), arguments: [argument; 6] });
+    machine.calls().map(|(number, name)| (number, name, ask(number, 0), ask(number, u64::MAX))).collect()
+}
+
+#[test]
+fn the_launchers_filter_takes_nothing_from_a_command_and_opens_only_what_a_cell_is_made_by() {
+    let open = ["clone", "unshare", "setns", "prctl", "mount", "umount2", "pivot_root", "sethostname"];
+    let open_mounts = ["open_tree", "move_mount", "mount_setattr", "fsopen", "fsconfig", "fsmount"];
+    for machine in MACHINES {
+        let launcher = answers(machine, &assemble_part(machine, Part::Launcher));
+        let command = answers(machine, &assemble(machine, Class::Command, None));
+        let cell = answers(machine, &assemble_part(machine, Part::Cell));
+        for ((launcher, command), cell) in launcher.iter().zip(&command).zip(&cell) {
+            let name = launcher.1;
+            if open.contains(&name) || open_mounts.contains(&name) {
+                // What a cell or a command may do, its launcher does not refuse.
+                for narrower in [command, cell] {
+                    assert!(narrower.2 != ALLOW || launcher.2 == ALLOW, "{machine:?} {name}");
+                    assert!(narrower.3 != ALLOW || launcher.3 == ALLOW, "{machine:?} {name}");
+                }
+            } else {
+                assert_eq!(launcher, command, "{machine:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_launcher_makes_the_namespaces_of_cells_and_no_others() {
+    let launcher = |name: &str, arguments: [u64; 6], wanted: u32| {
+        for machine in MACHINES {
+            let Some((number, _)) = machine.calls().find(|(_, known)| *known == name) else { continue };
+            let call = Call { number, machine: machine.audit(), arguments };
+            let answer = run(&assemble_part(machine, Part::Launcher), &call);
+            assert_eq!(answer, wanted, "{machine:?} {name}{arguments:x?}: {answer:#x}");
+        }
+    };
+    let first = |value: u64| [value, 0, 0, 0, 0, 0];
+    let eperm = EPERM.code();
+    // CLONE_NEW{USER,NS,PID,NET,IPC,UTS}, CLONE_PIDFD, SIGCHLD.
+    launcher("clone", first(0x7c02_1011), ALLOW);
+    for refused in [0x0200_0000, 0x8000, 0x80] {
+        launcher("clone", first(refused | 17), eperm);
+    }
+    for (flags, wanted) in [
+        (0x0002_0000, ALLOW),
+        (0x0200_0000, ALLOW),
+        (0x1000_0000, eperm),
+        (0x4000_0000, eperm),
+        (0x80, eperm),
+    ] {
+        launcher("unshare", first(flags), wanted);
+    }
+    for (option, wanted) in
+        [(4, ALLOW), (24, ALLOW), (38, ALLOW), (35, eperm), (62, eperm), (0x5961_6d61, eperm)]
+    {
+        launcher("prctl", [option, 1, 0, 0, 0, 0], wanted);
+    }
+    for name in [
+        "ptrace",
+        "process_vm_writev",
+        "bpf",
+        "kexec_load",
+        "init_module",
+        "keyctl",
+        "io_uring_setup",
+        "chroot",
+    ] {
+        launcher(name, [0; 6], eperm);
+    }
+    launcher("socket", first(16), errno(libc::EAFNOSUPPORT));
+    launcher("clone3", [0; 6], errno(libc::ENOSYS));
+    // Commands are executed under it.
+    launcher("execve", [0; 6], ALLOW);
 }
