@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -88,7 +88,27 @@ fn spawn(kernel: &str, init: &Path, scratch: &Path, executable: &Path, own: &Pat
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
+    if let Some(library) = wide_registers(own) {
+        command.env("LD_PRELOAD", library);
+    }
     command.spawn().unwrap()
+}
+
+/// Makes what lets the kernel run on a processor with more registers than it knows; see the file.
+#[expect(clippy::disallowed_methods, reason = "a compiler for the kernel to test in")]
+fn wide_registers(own: &Path) -> Option<PathBuf> {
+    if !cfg!(target_arch = "x86_64") {
+        return None;
+    }
+    let source = own.join("wide-registers.c");
+    let library = own.join("wide-registers.so");
+    fs::write(&source, include_str!("wide-registers.c")).unwrap();
+    let made = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]).status();
+    let made = made.is_ok_and(|status| status.success());
+    if !made {
+        eprintln!("no C compiler `cc`: on a processor with AMX the kernel inside will not start");
+    }
+    made.then_some(library)
 }
 
 /// A kernel that runs. Dropping it ends it.
