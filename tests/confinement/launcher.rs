@@ -165,6 +165,48 @@ fn launcher_cells_and_commands_stand_behind_filters_one_more_at_each_step() {
     }
 }
 
+/// Line 58.
+#[test]
+fn each_cell_has_a_uid_of_its_own() {
+    if !has(Level::Namespaces) || !as_root("uids of a range") {
+        return;
+    }
+    let bench = Bench::new(&config());
+    use std::os::unix::fs::MetadataExt;
+    // While it is made, a cell has pipes to the launcher, and perhaps not yet its uid.
+    wait_until("two cells that are ready", || {
+        let ready = |cell: &u32| !descriptors(*cell).iter().any(|held| held.starts_with("pipe:"));
+        cells(bench.launcher).len() == 2 && cells(bench.launcher).iter().all(ready)
+    });
+    let uid = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u32>().unwrap()
+    };
+    let own = std::fs::metadata("/proc/self").unwrap().uid();
+    let mut uids: Vec<u32> = cells(bench.launcher).into_iter().map(uid).collect();
+    uids.push(own);
+    let different: BTreeSet<u32> = uids.iter().copied().collect();
+    assert_eq!(different.len(), 3, "two cells and the service: {uids:?}");
+}
+
+/// Line 58. A host that maps no range of uids, as in a container with 65,536 of them.
+#[test]
+fn root_without_a_range_of_uids_makes_cells_under_its_own() {
+    if !has(Level::Namespaces) || !as_root("cells of root") {
+        return;
+    }
+    let bench = Bench::new(&portcullis_sandbox::Config { first_uid: u32::MAX, ..config() });
+    let found = bench.sandbox.confinement();
+    assert_eq!(found.level, self::bench().sandbox.confinement().level, "{:?}", found.weaker);
+    assert!(found.weaker.iter().any(|text| text.contains("service's own uid")), "{:?}", found.weaker);
+    check_on(
+        &bench,
+        Line::calls("getuid , setuid 0 , openat -100 s:/root 0x10000"),
+        &["getuid = 1000", "setuid ! EINVAL", "openat ! ENOENT"],
+    );
+}
+
 /// Line 71.
 #[test]
 fn nonsense_on_the_link_ends_the_launcher_and_makes_no_cell() {

@@ -80,7 +80,7 @@ fn serve() -> Result<(), StepError> {
     making::remove_host_workspaces(&launcher.config);
     launcher.tell_what_was_found()?;
     if sys::effective_uid() == 0 {
-        keep_what_cells_need()?;
+        keep_what_cells_need(launcher.identities)?;
     }
     let ended = launcher.work();
     launcher.end();
@@ -89,11 +89,14 @@ fn serve() -> Result<(), StepError> {
 
 /// Gives up every capability but those that the making and the end of cells take. In its own user namespace a
 /// cell has what it needs all the same; see user_namespaces(7).
-fn keep_what_cells_need() -> Result<(), StepError> {
+fn keep_what_cells_need(identities: Identities) -> Result<(), StepError> {
     /// `CAP_CHOWN`, `CAP_DAC_OVERRIDE` (control groups and workspaces), `CAP_KILL`, `CAP_SETGID`, `CAP_SETUID`
     /// (identities), `CAP_SYS_RESOURCE` (`oom_score_adj` below 0). See capabilities(7).
     const KEPT: [u32; 6] = [0, 1, 5, 6, 7, 24];
-    let kept = KEPT.iter().fold(0, |set, capability| set | 1_u64 << capability);
+    /// `CAP_SETFCAP`: without it nobody gives his own uid 0 to a user namespace. See user_namespaces(7).
+    const SETFCAP: u64 = 1 << 31;
+    let shared = if identities == Identities::Shared { SETFCAP } else { 0 };
+    let kept = KEPT.iter().fold(shared, |set, capability| set | 1_u64 << capability);
     // One that whoever started us does not have cannot be kept, and is not missed more than before.
     let held = sys::permitted_capabilities().at("capabilities of the launcher")?;
     sys::keep_capabilities(kept & held).at("capabilities of the launcher")
