@@ -287,3 +287,14 @@ fn without_privilege_namespaces_hold_the_same() {
     let ran = bench.run(Line::probe("allocate 200").limit(|l| l.memory_bytes = 64 << 20)).unwrap();
     assert!(!ran.stdout.contains("holding"), "{ran:?}");
 }
+
+/// Line 45. Where no group counts for all, each process has a limit, and the record names it.
+#[test]
+fn without_a_group_a_process_ends_at_its_limit_of_cpu_time() {
+    let mut benches = without_namespaces("cpu");
+    benches.extend(Bench::started_as("probe-as-nobody", &config()));
+    for bench in benches {
+        let line = Line::probe("spin").limit(|l| l.cpu_time = Duration::from_millis(100));
+        check_end_on(&bench, line, Ended::Limited(Limit::CpuTime));
+    }
+}

@@ -205,11 +205,13 @@ pub(crate) const FIXED_LIMITS: [(Resource, u64); 7] = [
 /// Sets limits, each as far as the host's own hard limit lets it.
 pub(crate) fn lower_limits(limits: &[(Resource, u64)]) -> Result<(), StepError> {
     for &(resource, value) in limits {
-        let set = match sys::set_rlimit(resource, value) {
+        // At the hard limit of CPU time the kernel sends SIGKILL, which says nothing of a limit; a second before it comes
+        // SIGXCPU. See getrlimit(2).
+        let hard = if resource == Resource::Cpu { value.saturating_add(1) } else { value };
+        let set = match sys::set_rlimit(resource, value, hard) {
             // The host's own hard limit is lower, and stays.
-            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
-                sys::hard_rlimit(resource).and_then(|most| sys::set_rlimit(resource, value.min(most)))
-            }
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => sys::hard_rlimit(resource)
+                .and_then(|most| sys::set_rlimit(resource, value.min(most), hard.min(most))),
             other => other,
         };
         set.at(&format!("rlimit {resource:?}"))?;

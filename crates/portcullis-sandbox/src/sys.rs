@@ -152,8 +152,8 @@ pub(crate) fn umask(mask: libc::mode_t) {
 }
 
 /// Sets the soft and hard limit of a resource. See setrlimit(2).
-pub(crate) fn set_rlimit(resource: Resource, value: u64) -> io::Result<()> {
-    let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+pub(crate) fn set_rlimit(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
     // SAFETY: the pointer is to a live local that the kernel only reads.
     check_int(unsafe { libc::setrlimit(resource as libc::__rlimit_resource_t, &raw const limit) })?;
     Ok(())
