@@ -34,6 +34,11 @@ pub(crate) fn check(line: Line, expected: &[&str]) {
 }
 
 #[track_caller]
+pub(crate) fn check_on(bench: &Bench, line: Line, expected: &[&str]) {
+    confinement::check_on(bench, line, expected);
+}
+
+#[track_caller]
 pub(crate) fn check_end(line: Line, expected: Ended) {
     if here() {
         confinement::check_end(line, expected);

@@ -1,8 +1,15 @@
 //! Reaching files (lines 1 to 11 of the threats).
 
-use portcullis_core::{Connector, Level, RedirectionTarget};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
-use crate::harness::{Line, bench, check, has, path};
+use portcullis_core::{Connector, Level, RedirectionTarget};
+use portcullis_sandbox::Mount;
+
+use crate::harness::{
+    Bench, Line, as_root, bench, check, check_everywhere_on, check_on, config, has, path, reading, writing,
+};
+use crate::host::workshop;
 
 #[test]
 fn what_is_not_in_the_view_is_absent_even_to_stat_access_and_chdir() {
@@ -168,6 +175,76 @@ fn set_id_bits_and_device_nodes_are_never_made() {
 #[test]
 fn the_devices_are_those_without_a_state() {
     check(Line::probe("special-files"), &["fd full null random stderr stdin stdout urandom zero"]);
+}
+
+/// A bench with a directory of the host that everybody may write, in the view to be read.
+fn with_an_open_mount(name: &str) -> (Bench, PathBuf) {
+    let source = workshop().join(name);
+    std::fs::create_dir(&source).unwrap();
+    std::fs::set_permissions(&source, std::fs::Permissions::from_mode(0o777)).unwrap();
+    std::fs::write(source.join("file"), "theirs").unwrap();
+    std::fs::set_permissions(source.join("file"), std::fs::Permissions::from_mode(0o666)).unwrap();
+    let mut config = config();
+    config.mounts.push(Mount { source: source.clone(), target: path("/open"), writable: false });
+    (Bench::new(&config), source)
+}
+
+/// Line 3.
+#[test]
+fn a_mount_for_reading_is_not_written_whatever_its_modes() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let (bench, source) = with_an_open_mount("open-to-write");
+    let calls = "call openat -100 s:/open/file 0 , openat -100 s:/open/file 1 , openat -100 s:/open/new 0x41 420 , \
+                 unlinkat -100 s:/open/file 0 , mkdirat -100 s:/open/directory 448";
+    let refused = ["openat = 3", "openat ! EROFS", "openat ! EROFS", "unlinkat ! EROFS", "mkdirat ! EROFS"];
+    check_everywhere_on(&bench, calls, writing, &refused);
+    assert_eq!(std::fs::read_to_string(source.join("file")).unwrap(), "theirs");
+}
+
+/// Line 7.
+#[test]
+fn a_device_node_of_a_mount_is_not_opened() {
+    if !has(Level::Namespaces) || !as_root("a device node") {
+        return;
+    }
+    let (bench, source) = with_an_open_mount("open-device");
+    let node = source.join("null");
+    #[expect(clippy::disallowed_methods, reason = "the one program that makes a device node")]
+    let made = std::process::Command::new("mknod").arg("-m666").arg(&node).args(["c", "1", "3"]).status();
+    assert!(made.unwrap().success());
+    check_everywhere_on(&bench, "call openat -100 s:/open/null 0", reading, &["openat ! EACCES"]);
+    // The control: outside of the view it is opened, and one of the view's own is.
+    assert!(std::fs::File::open(&node).is_ok());
+    check_on(&bench, Line::calls("openat -100 s:/dev/null 0"), &["openat = 3"]);
+}
+
+/// Lines 3, 7, 13 and 18.
+#[test]
+fn every_mount_of_the_view_is_locked() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let ran = bench().run(writing(Line::of("cat /proc/self/mountinfo"))).unwrap();
+    let mounts: Vec<(&str, &str)> = ran
+        .stdout
+        .lines()
+        .map(|line| {
+            let mut fields = line.split(' ').skip(4);
+            (fields.next().unwrap(), fields.next().unwrap())
+        })
+        .collect();
+    assert!(mounts.len() > 10, "{ran:?}");
+    for (at, options) in mounts {
+        let has = |option: &str| options.split(',').any(|known| known == option);
+        assert!(has("nosuid"), "{at} lacks nosuid: {options}");
+        assert!(has("nodev") || at.starts_with("/dev/"), "{at} lacks nodev: {options}");
+        // What the permit names and may write, in this order.
+        let named = ["/usr/", "/lib", "/etc/"].iter().any(|top| at.starts_with(top));
+        assert!(has("noexec") || named, "{at} lacks noexec: {options}");
+        assert!(has("ro") || at == "/workspace" || at == "/tmp", "{at} is writable: {options}");
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use portcullis_sandbox::{Config, Mount, Sandbox, StartError, start_launcher_from
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
-use crate::host::{descendants, workshop};
+use crate::host::{GONE, descendants, patience, workshop};
 pub(crate) use crate::permit::{Line, path};
 
 /// The sandbox that all cases of this process share, with the runtime that drives it.
@@ -62,7 +62,7 @@ impl Bench {
 
     /// Starts the launcher by a name, which says what it finds at its start; see the probe's `wrapper`.
     pub(crate) fn started_as(name: &str, config: &Config) -> Result<Self, StartError> {
-        let executable = workshop().join(name);
+        let executable = workshop().join(weakened(name));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         if let Err(error) = symlink(workshop().join("bin/confinement-probe"), &executable) {
@@ -110,6 +110,16 @@ impl Bench {
     }
 }
 
+/// Returns the name to start a launcher by: one that does without a layer, where that was asked for.
+fn weakened(name: &str) -> String {
+    static ASKED: OnceLock<bool> = OnceLock::new();
+    let asked = ASKED.get_or_init(|| {
+        let gone = std::env::var(GONE);
+        gone.is_ok_and(|gone| std::fs::write(workshop().join("gone"), gone).is_ok())
+    });
+    if *asked { format!("{name}-weakened") } else { name.to_owned() }
+}
+
 /// The configuration of the tests: the probe's directory is one more place of programs.
 pub(crate) fn config() -> Config {
     let directory = workshop().join("bin");
@@ -152,7 +162,7 @@ impl Held<'_> {
     /// Waits for its end.
     pub(crate) fn wait(self) -> Result<Ran, LaunchError> {
         let outcome = self.bench.runtime.block_on(async {
-            let ended = tokio::time::timeout(Duration::from_secs(60), self.task).await;
+            let ended = tokio::time::timeout(patience(60), self.task).await;
             ended.expect("the execution ends").unwrap()
         })?;
         let text = |stream| String::from_utf8_lossy(&self.watcher.bytes(stream)).into_owned();

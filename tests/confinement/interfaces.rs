@@ -2,7 +2,7 @@
 
 use portcullis_core::{Connector, Ended, Level};
 
-use crate::harness::{Line, bench, check, check_end, check_everywhere, has, reading, writing};
+use crate::harness::{Line, as_root, bench, check, check_end, check_everywhere, has, reading, writing};
 
 /// Line 29.
 #[test]
@@ -137,7 +137,7 @@ fn shared_files_can_be_neither_watched_nor_locked_nor_leased() {
 fn a_better_place_is_taken_by_no_call() {
     check_everywhere(
         "call setpriority 0 0 -1 , sched_setscheduler 0 2 w:1 , sched_setattr 0 w:0x200000030/0/0 0 , \
-         ioprio_set 1 0 0x2001 , setpriority 0 0 5 , setpriority 0 0 0",
+         ioprio_set 1 0 0x2001 , setpriority 0 0 19 , setpriority 0 0 0",
         reading,
         &[
             "setpriority ! EACCES",
@@ -158,6 +158,9 @@ fn the_order_of_the_out_of_memory_killer_is_not_changed() {
         writing,
         &["openat ! EROFS", "openat = 3"],
     );
+    if has(Level::Full) {
+        check(Line::of("cat /proc/self/oom_score_adj"), &["1000"]);
+    }
 }
 
 /// Line 27.
@@ -192,6 +195,7 @@ fn every_limit_of_a_process_is_hard() {
         ("Max cpu time", "62"),
         ("Max file size", "67108864"),
         ("Max open files", "256"),
+        ("Max file locks", "256"),
         ("Max locked memory", "65536"),
         ("Max msgqueue size", "0"),
         ("Max nice priority", "0"),
@@ -235,6 +239,37 @@ fn settings_of_the_kernel_and_control_groups_are_absent() {
         );
     }
     check(Line::calls("openat -100 s:/proc/self/status 0"), &["openat = 3"]);
+}
+
+/// Line 36.
+#[test]
+fn control_groups_are_named_as_if_the_cells_were_the_root() {
+    if !has(Level::Full) {
+        return;
+    }
+    let ran = bench().run(Line::of("cat /proc/self/cgroup")).unwrap();
+    let cell = |line: &&str| line.contains(":memory:") || line.starts_with("0::");
+    let named: Vec<&str> = ran.stdout.lines().filter(cell).collect();
+    assert!(!named.is_empty() && named.iter().all(|line| line.ends_with(":/")), "{ran:?}");
+}
+
+/// Line 28.
+#[test]
+fn no_group_of_whoever_started_the_service_is_kept() {
+    if as_root("the groups of root given up") {
+        check(Line::of("grep -E ^Groups: /proc/self/status"), &["Groups:\t "]);
+    }
+}
+
+/// Line 32.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn retired_calls_are_absent() {
+    // ustat, sysfs, remap_file_pages, set_thread_area, by their numbers on this architecture.
+    check(
+        Line::calls("136 0 b:64 , 139 3 , 216 0 0 0 0 0 , 205 b:16"),
+        &["136 ! ENOSYS", "139 ! ENOSYS", "216 ! ENOSYS", "205 ! ENOSYS"],
+    );
 }
 
 /// Line 35.

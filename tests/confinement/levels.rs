@@ -288,6 +288,28 @@ fn without_privilege_namespaces_hold_the_same() {
     assert!(!ran.stdout.contains("holding"), "{ran:?}");
 }
 
+/// Limits, places and priorities of processes of the same uid: its own may be changed.
+#[test]
+fn without_namespaces_limits_and_places_of_others_stay() {
+    for bench in without_namespaces("places") {
+        let others = bench.launcher;
+        let calls = format!(
+            "call prlimit64 {others} 7 0 b:16 , sched_setaffinity {others} 8 w:1 , setpriority 0 {others} 5 , \
+             setpriority 2 0 5 , ioprio_set 1 {others} 0x6000 , prlimit64 0 7 0 b:16 , setpriority 0 0 19"
+        );
+        let expected = [
+            "prlimit64 ! EPERM",
+            "sched_setaffinity ! EPERM",
+            "setpriority ! EPERM",
+            "setpriority ! EPERM",
+            "ioprio_set ! EPERM",
+            "prlimit64 = 0",
+            "setpriority = 0",
+        ];
+        check_everywhere_on(&bench, &calls, reading, &expected);
+    }
+}
+
 /// Line 45. Where no group counts for all, each process has a limit, and the record names it.
 #[test]
 fn without_a_group_a_process_ends_at_its_limit_of_cpu_time() {

@@ -1,10 +1,12 @@
 //! Taking more than its share (lines 43 to 51 of the threats), and what the record says of it.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use portcullis_core::{Ended, Level, Limit};
+use portcullis_core::{CgroupVersion, Ended, Level, Limit};
 
-use crate::harness::{Line, bench, check, check_end, has};
+use crate::harness::{Bench, Line, bench, check, check_end, check_on, config, has};
+use crate::host::{Process, descendants};
 
 #[test]
 fn memory_over_the_limit_ends_the_execution() {
@@ -63,6 +65,81 @@ fn processes_and_threads_are_bounded() {
         assert_eq!(ran.stdout.trim(), "refused after 9: EAGAIN", "{ran:?}");
     }
     check(Line::probe("print after"), &["after"]);
+}
+
+/// Line 44.
+#[test]
+fn more_processes_than_allowed_are_refused() {
+    if !has(Level::Full) {
+        return;
+    }
+    let line = |count: u32| Line::probe(&format!("forks {count}")).limit(|l| l.processes = 10);
+    check(line(9), &["made 9"]);
+    check(line(150), &["refused after 9: EAGAIN"]);
+}
+
+/// Line 43.
+#[test]
+fn memory_of_one_process_is_bounded_whatever_counts_it() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let line =
+        |mebibytes: u32| Line::probe(&format!("allocate {mebibytes}")).limit(|l| l.memory_bytes = 64 << 20);
+    check(line(16), &["holding 16"]);
+    check(line(256), &[]);
+}
+
+/// Lines 43 and 44.
+#[test]
+fn the_control_group_of_a_cell_holds_the_limits_of_its_line() {
+    if !has(Level::Full) {
+        return;
+    }
+    let bench = Bench::new(&portcullis_sandbox::Config { cells: 1, ..config() });
+    let line = Line::probe("print x").limit(|l| {
+        l.memory_bytes = 64 << 20;
+        l.processes = 10;
+    });
+    check_on(&bench, line, &["x"]);
+    let version = bench.sandbox.confinement().cgroup.unwrap();
+    let file = |controller: &str, name: &str| {
+        let path = group_of_a_cell(bench.launcher, controller).join(name);
+        std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+    };
+    let memory = (64 << 20).to_string();
+    let expected: &[(&str, &str, &str)] = match version {
+        CgroupVersion::V1 => &[
+            ("memory", "memory.limit_in_bytes", &memory),
+            ("memory", "memory.memsw.limit_in_bytes", &memory),
+            ("memory", "memory.swappiness", "0"),
+            ("pids", "pids.max", "12"),
+        ],
+        CgroupVersion::V2 => {
+            &[("", "memory.max", &memory), ("", "memory.swap.max", "0"), ("", "pids.max", "12")]
+        }
+    };
+    for (controller, name, value) in expected {
+        // What counts swap is left out where the kernel has none.
+        let optional = name.contains("swap") || name.contains("memsw");
+        match file(controller, name) {
+            None if optional => eprintln!("this kernel has no {name}"),
+            found => assert_eq!(found.as_deref(), Some(*value), "{name}"),
+        }
+    }
+}
+
+/// Returns the group that the one cell of a launcher is in.
+fn group_of_a_cell(launcher: u32, controller: &str) -> PathBuf {
+    let is_cell = |process: &&Process| process.parent == launcher;
+    let cell = descendants(launcher).iter().find(is_cell).unwrap().pid;
+    let groups = std::fs::read_to_string(format!("/proc/{cell}/cgroup")).unwrap();
+    let group = groups.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        (parts.next()? == controller).then(|| parts.next().unwrap().to_owned())
+    });
+    let top = Path::new("/sys/fs/cgroup").join(controller);
+    top.join(group.unwrap().trim_start_matches('/'))
 }
 
 #[test]

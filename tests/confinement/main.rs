@@ -9,6 +9,7 @@ mod harness;
 mod host;
 mod permit;
 
+mod defences;
 mod ends;
 mod execute;
 mod faults;

@@ -27,9 +27,13 @@ fn no_family_of_sockets_but_the_local_one_by_any_command_of_a_line() {
 fn a_port_of_the_host_is_out_of_reach() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
+    // AF_INET, the port and 127.0.0.1, as bytes in this order.
+    let address = 0x0100_007f_0000_0002_u64 | u64::from(port.swap_bytes()) << 16;
     // bash is the program that opens sockets by a path; so no socket is there to connect with.
     check(
-        Line::calls(&format!("socket 2 1 0 , connect 3 b:16 16 , openat -100 s:/dev/tcp/127.0.0.1/{port} 2")),
+        Line::calls(&format!(
+            "socket 2 1 0 , connect 3 w:{address:#x}/0 16 , openat -100 s:/dev/tcp/127.0.0.1/{port} 2"
+        )),
         &["socket ! EAFNOSUPPORT", "connect ! EBADF", "openat ! ENOENT"],
     );
     check(Line::of("cat /proc/net/dev"), &[]);

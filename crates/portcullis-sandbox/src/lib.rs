@@ -43,6 +43,7 @@ mod glob;
 mod init;
 mod landlock;
 mod launcher;
+mod layers;
 mod line;
 mod making;
 mod oom;
@@ -62,5 +63,5 @@ pub use client::Sandbox;
 pub use config::{Config, Mount};
 pub use doctor::{Findings, Mechanism, Mend, Need, Program, Standing, Trial, examine, examine_from, look_up};
 #[cfg(feature = "fault-injection")]
-pub use faults::{Fault, fail_steps};
+pub use faults::{Fault, Gone, MARK, fail_steps, take_layers_away};
 pub use start::{LauncherProcess, StartError, enter_if_launcher, start_launcher, start_launcher_from};

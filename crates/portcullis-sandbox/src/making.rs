@@ -15,6 +15,7 @@ use crate::cgroup;
 use crate::config::Config;
 use crate::descriptors;
 use crate::init;
+use crate::layers::is_gone;
 use crate::oom::Preference;
 use crate::programs::Finder;
 use crate::removal;
@@ -64,7 +65,7 @@ impl Identities {
                 inside <= first && first.saturating_add(count) <= inside.saturating_add(length)
             })
         };
-        let mapped = holds("/proc/self/uid_map") && holds("/proc/self/gid_map");
+        let mapped = holds("/proc/self/uid_map") && holds("/proc/self/gid_map") && !is_gone("uid of its own");
         if sys::effective_uid() == 0 && mapped { Self::OwnRange } else { Self::Shared }
     }
 

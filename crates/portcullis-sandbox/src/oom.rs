@@ -44,6 +44,9 @@ impl Preference {
     /// # Errors
     /// When the kernel refuses, which it does to nobody who asks for more.
     pub(crate) fn mark_children(&self) -> io::Result<()> {
+        if crate::layers::is_gone("oom_score_adj") {
+            return Ok(());
+        }
         self.file.write_all_at(FIRST_TO_GO, 0)
     }
 

@@ -39,7 +39,6 @@ mod rules;
 mod table;
 
 use assemble::{Architecture, assemble, assemble_part};
-use groups::GROUPS;
 use libc::sock_filter;
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -100,12 +99,12 @@ impl Class {
 
 /// Returns the filter of a class for this machine.
 pub(crate) fn program(class: Class) -> Vec<sock_filter> {
-    assemble(Architecture::NATIVE, class, None)
+    assemble(Architecture::NATIVE, class, gone_group())
 }
 
 /// Returns the filter of the launcher, which all that it forks inherits.
 pub(crate) fn launcher() -> Vec<sock_filter> {
-    assemble_part(Architecture::NATIVE, Part::Launcher)
+    assemble_part(Architecture::NATIVE, Part::Launcher, gone_group())
 }
 
 /// A part of the filter of a command that has namespaces of its own. Installed one after another, the parts
@@ -134,7 +133,7 @@ pub(crate) struct Programs {
 impl Programs {
     /// Assembles them all.
     pub(crate) fn assemble() -> Self {
-        let part = |part| (part, assemble_part(Architecture::NATIVE, part));
+        let part = |part| (part, assemble_part(Architecture::NATIVE, part, gone_group()));
         Self {
             parts: [Part::Cell, Part::Closing, Part::ClosingReadOnly].map(part),
             classes: Class::ALL.into_iter().map(|class| (class, program(class))).collect(),
@@ -152,17 +151,16 @@ impl Programs {
     }
 }
 
-/// Returns the filter of a class without one of its [`groups`]: for runs that show that a group is missed when
-/// it is gone.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the run that takes one group away at a time"))]
-pub(crate) fn program_without(class: Class, group: &str) -> Vec<sock_filter> {
-    assemble(Architecture::NATIVE, class, Some(group))
+/// Returns the group of rules that a test has taken away, to see that it is missed when it is gone.
+#[cfg(feature = "fault-injection")]
+fn gone_group() -> Option<&'static str> {
+    let mut names = groups::GROUPS.iter().map(|group| group.name);
+    names.find(|name| crate::layers::is_gone(&format!("seccomp: {name}")))
 }
 
-/// Visits the names of the groups of rules.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the run that takes one group away at a time"))]
-pub(crate) fn groups() -> impl Iterator<Item = &'static str> {
-    GROUPS.iter().map(|group| group.name)
+#[cfg(not(feature = "fault-injection"))]
+const fn gone_group() -> Option<&'static str> {
+    None
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
+use crate::layers::{self, is_gone};
+
 mod mount;
 mod security;
 mod socket;
@@ -55,6 +57,7 @@ pub(crate) fn fork() -> io::Result<Forked> {
 
 /// Forks into new namespaces and gives the parent a pidfd. See clone(2).
 pub(crate) fn clone_into(namespaces: libc::c_int) -> io::Result<(Forked, Option<OwnedFd>)> {
+    let namespaces = layers::all_but_gone(namespaces, namespaces_of(namespaces));
     let mut pidfd: libc::c_int = -1;
     let flags = libc::c_long::from(namespaces | libc::CLONE_PIDFD | libc::SIGCHLD);
     // SAFETY: without CLONE_VM and with a null stack this is a fork; the one pointer is to a live `c_int` that
@@ -65,6 +68,20 @@ pub(crate) fn clone_into(namespaces: libc::c_int) -> io::Result<(Forked, Option<
         return Ok((Forked::Child, None));
     }
     Ok((Forked::Parent(Pid::try_from(pid).unwrap_or(-1)), Some(own(libc::c_long::from(pidfd)))))
+}
+
+/// The namespaces of a cell, or those of an execution in it.
+fn namespaces_of(asked: libc::c_int) -> &'static [(libc::c_int, &'static str)] {
+    if asked & libc::CLONE_NEWUSER == 0 {
+        return &[(libc::CLONE_NEWPID, "pid namespace"), (libc::CLONE_NEWIPC, "IPC namespace")];
+    }
+    &[
+        (libc::CLONE_NEWUSER, "user namespace"),
+        (libc::CLONE_NEWNS, "mount namespace"),
+        (libc::CLONE_NEWPID, "pid namespace of the cell"),
+        (libc::CLONE_NEWNET, "network namespace"),
+        (libc::CLONE_NEWUTS, "UTS namespace"),
+    ]
 }
 
 /// Replaces the process by a program; returns only on failure. See execve(2).
@@ -140,6 +157,9 @@ pub(crate) fn kill(pid: Pid, signal: i32) -> io::Result<()> {
 
 /// Makes a new session and process group. See setsid(2).
 pub(crate) fn setsid() -> io::Result<()> {
+    if is_gone("session") {
+        return Ok(());
+    }
     // SAFETY: takes nothing.
     check_int(unsafe { libc::setsid() })?;
     Ok(())
@@ -147,12 +167,18 @@ pub(crate) fn setsid() -> io::Result<()> {
 
 /// Sets the mask for new files. See umask(2).
 pub(crate) fn umask(mask: libc::mode_t) {
+    if is_gone("umask") {
+        return;
+    }
     // SAFETY: takes a number and cannot fail.
     unsafe { libc::umask(mask) };
 }
 
 /// Sets the soft and hard limit of a resource. See setrlimit(2).
 pub(crate) fn set_rlimit(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
+    if is_gone(resource.layer()) {
+        return Ok(());
+    }
     let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
     // SAFETY: the pointer is to a live local that the kernel only reads.
     check_int(unsafe { libc::setrlimit(resource as libc::__rlimit_resource_t, &raw const limit) })?;
@@ -185,6 +211,26 @@ pub(crate) enum Resource {
     SigPending = libc::RLIMIT_SIGPENDING,
 }
 
+impl Resource {
+    /// Returns the name of the limit.
+    const fn layer(self) -> &'static str {
+        match self {
+            Self::Core => "RLIMIT_CORE",
+            Self::Cpu => "RLIMIT_CPU",
+            Self::Data => "RLIMIT_DATA",
+            Self::FileSize => "RLIMIT_FSIZE",
+            Self::Locks => "RLIMIT_LOCKS",
+            Self::MemLock => "RLIMIT_MEMLOCK",
+            Self::MsgQueue => "RLIMIT_MSGQUEUE",
+            Self::Nice => "RLIMIT_NICE",
+            Self::OpenFiles => "RLIMIT_NOFILE",
+            Self::Processes => "RLIMIT_NPROC",
+            Self::RealTimePriority => "RLIMIT_RTPRIO",
+            Self::SigPending => "RLIMIT_SIGPENDING",
+        }
+    }
+}
+
 // ------------------------------------------------------------------------------------------------ signals
 
 /// Blocks these signals in addition to those already blocked. See sigprocmask(2).
@@ -197,6 +243,9 @@ pub(crate) fn block_signals(signals: &[i32]) -> io::Result<()> {
 
 /// Unblocks every signal. See sigprocmask(2).
 pub(crate) fn unblock_all_signals() -> io::Result<()> {
+    if is_gone("signal mask") {
+        return Ok(());
+    }
     let set = signal_set(&[]);
     // SAFETY: the set is a live local; a null old set is allowed.
     check_int(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const set, ptr::null_mut()) })?;
@@ -205,6 +254,9 @@ pub(crate) fn unblock_all_signals() -> io::Result<()> {
 
 /// Gives a signal its default disposition. See signal(2).
 pub(crate) fn default_disposition(signal: i32) {
+    if is_gone("signal dispositions") {
+        return;
+    }
     // SAFETY: SIG_DFL is a valid handler; an invalid or unchangeable signal number is only refused.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
@@ -218,6 +270,9 @@ pub(crate) fn ignore_signal(signal: i32) {
 /// Gives every signal its default disposition, also those that the C library keeps for itself. See
 /// rt_sigaction(2).
 pub(crate) fn default_dispositions() {
+    if is_gone("signal dispositions") {
+        return;
+    }
     // Handler, flags, restorer and mask of the kernel's own sigaction: all zero is SIG_DFL with nothing set.
     const DEFAULT: [u64; 4] = [0; 4];
     for signal in 1..=64 {
@@ -306,6 +361,9 @@ pub(crate) fn duplicate_above(fd: BorrowedFd<'_>, least: RawFd) -> io::Result<Ow
 
 /// Closes every descriptor from `first` up to and including `last`. See close_range(2).
 pub(crate) fn close_range(first: u32, last: u32) -> io::Result<()> {
+    if is_gone("close_range") {
+        return Ok(());
+    }
     // SAFETY: takes numbers. Callers are about to leave their old life: no `OwnedFd` of the range is used again.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
     Ok(())
@@ -319,6 +377,7 @@ pub(crate) fn open_at(
     mode: libc::mode_t,
 ) -> io::Result<OwnedFd> {
     let directory = directory.map_or(libc::AT_FDCWD, |fd| fd.as_raw_fd());
+    let flags = layers::all_but_gone(flags, &[(libc::O_NOFOLLOW, "O_NOFOLLOW")]);
     // SAFETY: the path is NUL-ended and outlives the call.
     let fd = check_int(unsafe { libc::openat(directory, path.as_ptr(), flags | libc::O_CLOEXEC, mode) })?;
     Ok(own(fd.into()))
@@ -439,6 +498,9 @@ pub(crate) fn supplementary_groups() -> io::Result<usize> {
 
 /// Gives up every supplementary group. See setgroups(2).
 pub(crate) fn clear_groups() -> io::Result<()> {
+    if is_gone("supplementary groups") {
+        return Ok(());
+    }
     // SAFETY: a length of zero reads nothing from the null pointer.
     check(unsafe { libc::syscall(libc::SYS_setgroups, 0_usize, ptr::null::<u32>()) })?;
     Ok(())

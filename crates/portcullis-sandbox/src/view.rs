@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use portcullis_core::{Plan, ViewPath};
 
 use crate::config::Config;
+use crate::layers::is_gone;
 use crate::sys::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Depth};
 use crate::wire::{AtStep, StepError};
 
@@ -66,6 +67,9 @@ pub(crate) fn collect(config: &Config) -> Result<Sources, StepError> {
             _ => {}
         }
     }
+    if is_gone("view") {
+        add_the_host(&mut directories)?;
+    }
     for mount in &config.mounts {
         let clone = clone(&mount.source, Depth::All)
             .at(&format!("view: clone mount source {}", mount.source.display()))?;
@@ -76,6 +80,17 @@ pub(crate) fn collect(config: &Config) -> Result<Sources, StepError> {
         devices.push((name, clone(&Path::new("/dev").join(name), Depth::One).at("view: clone device")?));
     }
     Ok(Sources { directories, devices, links, etc: stand_in_etc(&config.user_name) })
+}
+
+/// Adds what a view is there to leave out: for the test that sees it missed.
+fn add_the_host(directories: &mut Vec<(String, bool, OwnedFd)>) -> Result<(), StepError> {
+    for name in ["boot", "etc", "home", "opt", "root", "run", "srv", "sys", "var"] {
+        let path = Path::new("/").join(name);
+        if path.is_dir() && !path.is_symlink() {
+            directories.push((format!("/{name}"), false, clone(&path, Depth::All).at("view: clone host")?));
+        }
+    }
+    Ok(())
 }
 
 /// Makes the base view and leaves the host for good. The caller is in a user namespace and mount namespace of
@@ -256,6 +271,7 @@ fn shows_the_host(path: &ViewPath, mounts: &[ViewPath]) -> bool {
 /// Covers what is at a path, if anything is.
 fn hide(path: &Path) -> io::Result<()> {
     match std::fs::metadata(path) {
+        Ok(_) if is_gone("protected directories") => attach(&clone(path, Depth::One)?, path),
         Ok(found) if found.is_dir() => {
             let options = [(c"size", c"4k"), (c"nr_inodes", c"1"), (c"mode", c"0")];
             let empty = file_system(c"tmpfs", &options, LOCKED)?;

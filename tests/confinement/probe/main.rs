@@ -5,7 +5,7 @@
 //! - `call NAME ARG… [, NAME ARG…]…` makes system calls in one process, one after another. An argument is a
 //!   number (decimal or `0x…`), `s:TEXT` (a string), `b:N` (N zero bytes), `w:N,…` (64-bit words, joined by `/`),
 //!   or `$N` (what call N returned, from 0). Each prints `NAME = VALUE` or `NAME ! ERRNO`.
-//! - `print`, `fds`, `caps`, `spin`, `sleep SECONDS`, `allocate MIB`, `bomb`, `threads`, `flood BYTES`, `hide
+//! - `print`, `fds`, `caps`, `spin`, `sleep SECONDS`, `allocate MIB`, `bomb`, `forks COUNT`, `threads`, `flood BYTES`, `hide
 //!   SECONDS` (a daemon that outlives its parent), `stubborn SECONDS` (ignores TERM), `exec PATH ARG…`,
 //!   `fork CASE…` (does CASE in a grandchild).
 //! - The cases of `attacks` (what a hostile command does) and `takes` (what a greedy one takes).
@@ -51,6 +51,7 @@ fn run(words: &[&str]) {
         ["take", kind, mebibytes] => takes::memory(kind, mebibytes.parse().unwrap_or(1)),
         ["bomb", ..] => bomb(),
         ["threads"] => threads(),
+        ["forks", count] => takes::forks(count.parse().unwrap_or(1)),
         ["flood", bytes] => flood(bytes.parse().unwrap_or(1)),
         ["hide", seconds] => hide(seconds),
         ["read-input"] => drop(io::copy(&mut io::stdin(), &mut io::stdout())),

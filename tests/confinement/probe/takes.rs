@@ -120,6 +120,31 @@ pub(crate) fn tick(count: usize) {
     }
 }
 
+/// Makes that many children, says how many there came to be, and ends them.
+pub(crate) fn forks(count: usize) {
+    let mut made = Vec::new();
+    while made.len() < count {
+        // SAFETY: this process has one thread.
+        match unsafe { libc::fork() } {
+            0 => loop {
+                // SAFETY: waits for a signal.
+                unsafe { libc::pause() };
+            },
+            -1 => {
+                say(&format!("refused after {}: {}", made.len(), errno_name(io::Error::last_os_error())));
+                break;
+            }
+            child => made.push(child),
+        }
+    }
+    if made.len() == count {
+        say(&format!("made {count}"));
+    }
+    for child in made {
+        let _ = raw(libc::SYS_kill, &[child as usize, libc::SIGKILL as usize]);
+    }
+}
+
 /// Makes children that end and are never reaped.
 pub(crate) fn zombies() {
     let mut made = 0;

@@ -3,7 +3,8 @@
 //! A launcher has no environment and no arguments: what is wanted stands in the name that it was executed by, a
 //! link to the probe. `probe-without-namespaces-as-nobody` is a launcher in a default container, of an ordinary
 //! user; `probe-deaf` one that was started with signals ignored; `probe-failing` one whose steps fail when the
-//! file `faults` beside it says so.
+//! file `faults` beside it says so; `confinement-probe-weakened` one that does without the layers of the confinement
+//! that the file `gone` beside it names, and finds at its start what some of them are there to take away.
 
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -37,6 +38,8 @@ pub(crate) fn apply() {
         ] {
             raw(call, &arguments).expect("root gives its identity up");
         }
+        // As it is of whoever an ordinary user starts: a change of identity has ended it. See PR_SET_DUMPABLE(2const).
+        raw(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE as usize, 1]).expect("it is a process of its own");
     }
     if asks("without-namespaces") {
         refuse_namespaces();
@@ -45,6 +48,46 @@ pub(crate) fn apply() {
     if asks("failing") {
         faults::follow(&path.with_file_name("faults"));
     }
+    #[cfg(feature = "fault-injection")]
+    if asks("weakened") {
+        weaken(&path.with_file_name("gone"));
+    }
+}
+
+/// Does without the layers that a file names, one in each line.
+#[cfg(feature = "fault-injection")]
+fn weaken(gone: &Path) {
+    static GONE: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let _ = GONE.set(std::fs::read_to_string(gone).expect("the test made it"));
+    portcullis_sandbox::take_layers_away(|layer| {
+        GONE.get().is_some_and(|gone| gone.lines().any(|line| line == layer))
+    });
+    start_carelessly();
+}
+
+/// What a careless parent hands on: a mask for new files that keeps nothing, ignored and blocked signals, a
+/// group, a descriptor, and limits as high as they go.
+#[cfg(feature = "fault-injection")]
+fn start_carelessly() {
+    let _ = raw(libc::SYS_umask, &[0]);
+    // SAFETY: ignoring a signal asks for nothing.
+    unsafe { libc::signal(libc::SIGUSR1, libc::SIG_IGN) };
+    let blocked = 1_u64 << (libc::SIGUSR2 - 1);
+    let _ = raw(libc::SYS_rt_sigprocmask, &[libc::SIG_BLOCK as usize, (&raw const blocked) as usize, 0, 8]);
+    // Only root has the right to these two.
+    let group = 4_242_u32;
+    let _ = raw(libc::SYS_setgroups, &[1, (&raw const group) as usize]);
+    for (resource, value) in [
+        (libc::RLIMIT_CORE, u64::MAX),
+        (libc::RLIMIT_MEMLOCK, u64::MAX),
+        (libc::RLIMIT_NICE, 40),
+        (libc::RLIMIT_RTPRIO, 99),
+        (libc::RLIMIT_MSGQUEUE, u64::MAX),
+    ] {
+        let limit = [value; 2];
+        let _ = raw(libc::SYS_setrlimit, &[resource as usize, (&raw const limit) as usize]);
+    }
+    let _ = raw(libc::SYS_dup2, &[2, 77]);
 }
 
 /// Steps that fail because a file says so.

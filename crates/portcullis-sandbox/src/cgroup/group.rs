@@ -14,6 +14,7 @@ use portcullis_core::Limits;
 use super::Version;
 use super::leftovers::remove_group;
 use super::root::write_to;
+use crate::layers::is_gone;
 
 /// Processes of ours in a group beside the execution's: the cell, and the execution's first process.
 const OWN_PROCESSES: u64 = 2;
@@ -165,7 +166,9 @@ impl Group {
         let Directories { memory, pids, cpu, .. } = &directories;
         let files = match version {
             Version::V2 => {
-                optional(write_to(&memory.join("memory.swap.max"), "0"))?;
+                if !is_gone("memory.swap.max") {
+                    optional(write_to(&memory.join("memory.swap.max"), "0"))?;
+                }
                 Files {
                     memory_limit: write(&memory.join("memory.max"))?,
                     memory_and_swap_limit: None,
@@ -180,7 +183,9 @@ impl Group {
                 }
             }
             Version::V1 => {
-                optional(write_to(&memory.join("memory.swappiness"), "0"))?;
+                if !is_gone("memory.swappiness") {
+                    optional(write_to(&memory.join("memory.swappiness"), "0"))?;
+                }
                 Files {
                     memory_limit: write(&memory.join("memory.limit_in_bytes"))?,
                     memory_and_swap_limit: optional(write(&memory.join("memory.memsw.limit_in_bytes")))?,
@@ -258,6 +263,9 @@ impl Group {
     /// # Errors
     /// When the kernel refuses, or this hold is a shared one.
     pub(crate) fn attach(&self, pid: i32) -> io::Result<()> {
+        if is_gone("cgroup.procs") {
+            return Ok(());
+        }
         let directories = self.directories.as_ref().ok_or_else(shared)?;
         for directory in directories.distinct() {
             write_to(&directory.join("cgroup.procs"), &pid.to_string())?;
@@ -273,6 +281,8 @@ impl Group {
         let bytes = limits.memory_bytes.to_string();
         self.make_room(limits.memory_bytes)?;
         match &self.files.memory_and_swap_limit {
+            _ if is_gone("memory.max") => {}
+            Some(_) if is_gone("memory.swap.max") => set(&self.files.memory_limit, &bytes)?,
             None => set(&self.files.memory_limit, &bytes)?,
             // The limit of both is never below that of memory: on the way down memory goes first, on the way up
             // it is the other way round.
@@ -283,6 +293,9 @@ impl Group {
                     set(&self.files.memory_limit, &bytes)?;
                 }
             }
+        }
+        if is_gone("pids.max") {
+            return Ok(());
         }
         set(&self.files.pids_limit, &(u64::from(limits.processes) + OWN_PROCESSES).to_string())
     }
@@ -340,6 +353,7 @@ impl Group {
 
     fn totals(&self) -> io::Result<Totals> {
         let cpu = match self.version {
+            _ if is_gone("cpu.stat") => Duration::ZERO,
             Version::V2 => Duration::from_micros(keyed(&text(&self.files.cpu)?, "usage_usec")?),
             Version::V1 => Duration::from_nanos(number(&self.files.cpu)?),
         };

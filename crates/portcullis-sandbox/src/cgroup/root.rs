@@ -11,6 +11,7 @@ use super::Version;
 use super::group::{Directories, Group};
 use super::leftovers::{self, Leftovers, PREFIX};
 use super::places::{self, Places};
+use crate::layers::is_gone;
 
 /// Why there are no control groups to use here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +41,9 @@ impl Root {
     /// # Errors
     /// When the host offers nothing that we may use, with the reason for each version.
     pub(crate) fn make() -> Result<Self, Absent> {
+        if is_gone("control groups") {
+            return Err(Absent("taken away".into()));
+        }
         let read = |path: &str| {
             fs::read_to_string(path).map_err(|error| Absent(format!("could not read `{path}`: {error}")))
         };

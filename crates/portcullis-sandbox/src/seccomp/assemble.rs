@@ -91,11 +91,15 @@ pub(super) fn decide(class: Class, name: &str, missing: Option<&str>) -> Decisio
     }
 }
 
-/// Returns what `part` answers to the call of this name.
-pub(super) fn decide_part(part: Part, name: &str) -> Decision {
-    let whole = |class| decide(class, name, None);
+/// Returns what `part` answers to the call of this name when the group named `missing` is gone.
+pub(super) fn decide_part(part: Part, name: &str, missing: Option<&str>) -> Decision {
+    let whole = |class| decide(class, name, missing);
     let beside =
         |needed: &'static [(Rule, &[&str])]| match needed.iter().find(|(_, names)| names.contains(&name)) {
+            // The rules beside the group's are gone with it.
+            _ if missing.is_some() && whole(Class::Command) == Decision::Always(Answer::Allow) => {
+                whole(Class::Command)
+            }
             Some((Rule::Always(answer), _)) => Decision::Always(*answer),
             Some((Rule::Judged(conditions), _)) => Decision::Judged(vec![*conditions]),
             None => whole(Class::Command),
@@ -108,20 +112,24 @@ pub(super) fn decide_part(part: Part, name: &str) -> Decision {
         }
         Part::Closing => Decision::Always(Answer::Allow),
         // What the classes answer alike, the part of the cell has answered already.
-        Part::ClosingReadOnly => match (decide_part(Part::Closing, name), whole(Class::CommandReadOnly)) {
-            (Decision::Always(Answer::Allow), read_only) if read_only != whole(Class::Command) => read_only,
-            (closing, _) => closing,
-        },
+        Part::ClosingReadOnly => {
+            match (decide_part(Part::Closing, name, missing), whole(Class::CommandReadOnly)) {
+                (Decision::Always(Answer::Allow), read_only) if read_only != whole(Class::Command) => {
+                    read_only
+                }
+                (closing, _) => closing,
+            }
+        }
     }
 }
 
-/// Assembles the program of a part.
-pub(super) fn assemble_part(machine: Architecture, part: Part) -> Vec<sock_filter> {
+/// Assembles the program of a part; `missing` names a group that is left out, which is for tests.
+pub(super) fn assemble_part(machine: Architecture, part: Part, missing: Option<&str>) -> Vec<sock_filter> {
     let unknown = match part {
         Part::Launcher | Part::Cell => ENOSYS,
         Part::Closing | Part::ClosingReadOnly => Answer::Allow,
     };
-    assemble_by(machine, unknown, &|name| decide_part(part, name))
+    assemble_by(machine, unknown, &|name| decide_part(part, name, missing))
 }
 
 /// Assembles the program for a class; `missing` names a group that is left out, which is for tests.

@@ -6,12 +6,20 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
 use super::{check, check_int, own};
+use crate::layers::{self, is_gone};
 
 /// Mount attributes of mount_setattr(2).
 pub(crate) const ATTR_RDONLY: u64 = 0x1;
 pub(crate) const ATTR_NOSUID: u64 = 0x2;
 pub(crate) const ATTR_NODEV: u64 = 0x4;
 pub(crate) const ATTR_NOEXEC: u64 = 0x8;
+/// What each of them is called where it is missed.
+const ATTRIBUTES: [(u64, &str); 4] = [
+    (ATTR_RDONLY, "read-only mounts"),
+    (ATTR_NOSUID, "nosuid"),
+    (ATTR_NODEV, "nodev"),
+    (ATTR_NOEXEC, "noexec"),
+];
 
 const OPEN_TREE_CLONE: libc::c_uint = 1;
 const AT_RECURSIVE: libc::c_uint = 0x8000;
@@ -21,6 +29,7 @@ const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 0x4;
 
 /// Leaves for new namespaces. See unshare(2).
 pub(crate) fn unshare(namespaces: libc::c_int) -> io::Result<()> {
+    let namespaces = layers::all_but_gone(namespaces, &[(libc::CLONE_NEWCGROUP, "cgroup namespace")]);
     // SAFETY: takes a number; the caller has one thread.
     check_int(unsafe { libc::unshare(namespaces) })?;
     Ok(())
@@ -35,6 +44,9 @@ pub(crate) fn set_namespace(namespace: BorrowedFd<'_>, kind: libc::c_int) -> io:
 
 /// Sets the host name of this UTS namespace. See sethostname(2).
 pub(crate) fn set_hostname(name: &str) -> io::Result<()> {
+    if is_gone("UTS namespace") {
+        return Ok(());
+    }
     // SAFETY: pointer and length are those of a live string.
     check_int(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) })?;
     Ok(())
@@ -82,6 +94,7 @@ pub(crate) fn set_mount_attributes(
     clear: u64,
     depth: Depth,
 ) -> io::Result<()> {
+    let set = layers::all_but_gone(set, &ATTRIBUTES);
     let attributes = MountAttr { attr_set: set, attr_clr: clear, propagation: 0, userns_fd: 0 };
     let mut flags = libc::AT_EMPTY_PATH.cast_unsigned();
     if depth == Depth::All {
@@ -126,6 +139,9 @@ pub(crate) fn fs_open(kind: &CStr) -> io::Result<OwnedFd> {
 
 /// Sets an option of a file system that is being made. See fsconfig(2).
 pub(crate) fn fs_set(context: BorrowedFd<'_>, key: &CStr, value: &CStr) -> io::Result<()> {
+    if is_gone(key.to_str().unwrap_or_default()) {
+        return Ok(());
+    }
     // SAFETY: key and value are NUL-ended and outlive the call.
     check(unsafe {
         libc::syscall(
@@ -153,6 +169,7 @@ pub(crate) fn fs_create(context: BorrowedFd<'_>) -> io::Result<()> {
 /// Makes a detached mount of a file system that was made. See fsmount(2).
 pub(crate) fn fs_mount(context: BorrowedFd<'_>, attributes: u64) -> io::Result<OwnedFd> {
     const FSMOUNT_CLOEXEC: libc::c_uint = 1;
+    let attributes = layers::all_but_gone(attributes, &ATTRIBUTES);
     // SAFETY: takes a descriptor held open by the caller and numbers.
     check(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, attributes) })
         .map(own)

@@ -5,25 +5,38 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
 use super::{check, check_int, own};
+use crate::layers::is_gone;
 
 /// Gives up the gaining of privileges by `exec`. See PR_SET_NO_NEW_PRIVS(2const).
 pub(crate) fn set_no_new_privileges() -> io::Result<()> {
+    if is_gone("no_new_privs") {
+        return Ok(());
+    }
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
 }
 
 /// Whether other processes of the same uid may trace this one and use its `/proc` entries. Inherited by a
 /// fork, reset by exec. See PR_SET_DUMPABLE(2const).
 pub(crate) fn set_dumpable(dumpable: bool) -> io::Result<()> {
+    if is_gone("dumpable") {
+        return Ok(());
+    }
     prctl(libc::PR_SET_DUMPABLE, libc::c_ulong::from(dumpable))
 }
 
 /// Asks for a signal when the parent ends. Cleared by a change of credentials. See PR_SET_PDEATHSIG(2const).
 pub(crate) fn set_parent_death_signal(signal: i32) -> io::Result<()> {
+    if is_gone("parent-death signal") {
+        return Ok(());
+    }
     prctl(libc::PR_SET_PDEATHSIG, libc::c_ulong::from(signal.cast_unsigned()))
 }
 
 /// Becomes the parent of descendants whose parents end. See PR_SET_CHILD_SUBREAPER(2const).
 pub(crate) fn set_subreaper() -> io::Result<()> {
+    if is_gone("subreaper") {
+        return Ok(());
+    }
     prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
 }
 
@@ -37,6 +50,9 @@ pub(crate) fn set_name(name: &std::ffi::CStr) -> io::Result<()> {
 /// Takes a capability out of the bounding set. `false` when the kernel has no such capability. See
 /// PR_CAPBSET_DROP(2const).
 pub(crate) fn drop_bounding_capability(capability: u32) -> io::Result<bool> {
+    if is_gone("bounding set") {
+        return Ok(false);
+    }
     match prctl(libc::PR_CAPBSET_DROP, capability.into()) {
         Ok(()) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
@@ -71,14 +87,35 @@ struct CapabilityData {
 /// Keeps exactly these capabilities (bit N: capability N), permitted and effective, none inheritable.
 /// See capset(2).
 pub(crate) fn keep_capabilities(set: u64) -> io::Result<()> {
+    match (is_gone("capabilities"), is_gone("what execve takes away")) {
+        (false, _) => set_capabilities(set, 0),
+        (true, false) => Ok(()),
+        (true, true) => keep_over_exec(permitted_capabilities()?),
+    }
+}
+
+fn set_capabilities(set: u64, inheritable: u64) -> io::Result<()> {
     let header = CapabilityHeader { version: VERSION_3, pid: 0 };
-    let word = |bits: u64| {
-        let bits = u32::try_from(bits & 0xffff_ffff).unwrap_or(0);
-        CapabilityData { effective: bits, permitted: bits, inheritable: 0 }
+    let word = |shift: u32| {
+        let half = |bits: u64| u32::try_from(bits >> shift & 0xffff_ffff).unwrap_or(0);
+        CapabilityData { effective: half(set), permitted: half(set), inheritable: half(inheritable) }
     };
-    let data = [word(set), word(set >> 32)];
+    let data = [word(0), word(32)];
     // SAFETY: version 3 takes a header and an array of two; both are live and `repr(C)`.
     check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) })?;
+    Ok(())
+}
+
+/// Has capabilities stay over an `execve`, which takes them from who is not root otherwise. See capabilities(7),
+/// "Ambient".
+fn keep_over_exec(set: u64) -> io::Result<()> {
+    set_capabilities(set, set)?;
+    for capability in (0..64).filter(|capability| set & 1 << capability != 0) {
+        let none: libc::c_ulong = 0;
+        let raise = libc::c_ulong::from(libc::PR_CAP_AMBIENT_RAISE.cast_unsigned());
+        // SAFETY: the operation takes two numbers; the unused arguments are zero, as they must be.
+        check_int(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, raise, capability, none, none) })?;
+    }
     Ok(())
 }
 
@@ -94,6 +131,9 @@ pub(crate) fn permitted_capabilities() -> io::Result<u64> {
 
 /// Installs a seccomp filter on this thread. See seccomp(2).
 pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
+    if is_gone("seccomp") {
+        return Ok(());
+    }
     const SECCOMP_SET_MODE_FILTER: libc::c_uint = 1;
     let length = libc::c_ushort::try_from(program.len())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the filter is too long"))?;
@@ -124,18 +164,24 @@ pub(crate) fn landlock_abi() -> io::Result<u32> {
             LANDLOCK_CREATE_RULESET_VERSION,
         )
     })?;
-    Ok(u32::try_from(abi).unwrap_or(0))
+    let most = if is_gone("Landlock ABI 6") { 5 } else { u32::MAX };
+    Ok(u32::try_from(abi).unwrap_or(0).min(most))
 }
 
 /// Makes a Landlock ruleset; `bytes` is how much of the attributes the kernel's ABI knows. See
 /// landlock_create_ruleset(2).
 pub(crate) fn create_ruleset(attributes: &RulesetAttributes, bytes: usize) -> io::Result<OwnedFd> {
     let bytes = bytes.min(size_of::<RulesetAttributes>());
+    let mut attributes = *attributes;
+    if is_gone("Landlock scopes") {
+        attributes.scoped = 0;
+    }
+    if is_gone("Landlock TCP") {
+        attributes.handled_access_net = 0;
+    }
     // SAFETY: the struct is live and `repr(C)`, and `bytes` is at most its size.
-    check(unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, ptr::from_ref(attributes), bytes, 0_u32)
-    })
-    .map(own)
+    check(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, &raw const attributes, bytes, 0_u32) })
+        .map(own)
 }
 
 #[repr(C, packed)]
@@ -163,6 +209,9 @@ pub(crate) fn add_path_rule(ruleset: BorrowedFd<'_>, beneath: BorrowedFd<'_>, ac
 
 /// Enforces a ruleset on this thread. See landlock_restrict_self(2).
 pub(crate) fn restrict_self(ruleset: BorrowedFd<'_>) -> io::Result<()> {
+    if is_gone("Landlock") {
+        return Ok(());
+    }
     // SAFETY: takes a descriptor held open by the caller, and flags.
     check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0_u32) })?;
     Ok(())
