@@ -26,6 +26,7 @@ mod lists;
 mod mission;
 mod output;
 mod peers;
+mod privilege;
 mod real;
 mod reload;
 mod start;

@@ -64,6 +64,26 @@ impl Real {
         Some(Self { process: Some(process), client: Client { address, token } })
     }
 
+    /// Waits until a service that somebody else started says where it is; `None` when it has ended.
+    pub(crate) async fn started(data_dir: &Path, pid: u32) -> Option<Client> {
+        let begun = Instant::now();
+        let stat = format!("/proc/{pid}/stat");
+        let url = loop {
+            if let Ok(url) = fs::read_to_string(data_dir.join("url")) {
+                break url;
+            }
+            let ended = fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z "));
+            if ended {
+                return None;
+            }
+            assert!(begun.elapsed() < PATIENCE, "the service does not start");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        let address = url.trim().strip_prefix("http://").unwrap().parse().unwrap();
+        let token = fs::read_to_string(data_dir.join("token")).unwrap_or_default().trim().to_owned();
+        Some(Client { address, token })
+    }
+
     pub(crate) fn pid(&self) -> String {
         self.process.as_ref().unwrap().id().to_string()
     }

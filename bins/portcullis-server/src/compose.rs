@@ -21,7 +21,7 @@ use crate::retention;
 use crate::rules::Rules;
 
 /// Name of the database in the data directory.
-const DATABASE_FILE: &str = "portcullis.db";
+pub(crate) const DATABASE_FILE: &str = "portcullis.db";
 
 /// Why the service could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +75,25 @@ pub fn make_data_dir(path: &Path) -> Result<(), ComposeError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)
 }
 
+/// Prepares to find out who asks. Where the local token counts, it is read or made, so this comes before root is given
+/// up: the token stays root's, and the service need not be able to read it.
+///
+/// # Errors
+/// When the token is not safe to use, or cannot be made.
+pub fn authenticator(config: &Config) -> Result<Arc<dyn Authenticator>, ComposeError> {
+    Ok(match &config.auth_service {
+        Some(auth_service) => {
+            let authenticator = AuthServiceAuthenticator::new(auth_service.clone()).map_err(Into::into);
+            Arc::new(authenticator.map_err(ComposeError::room("use the Auth Service"))?)
+        }
+        None => {
+            let owner = config.user.as_ref().map(|user| user.account.uid);
+            let authenticator = LocalTokenAuthenticator::open_or_create_beside(&config.token_file, owner);
+            Arc::new(authenticator.map_err(Into::into).map_err(ComposeError::room("use the local token"))?)
+        }
+    })
+}
+
 /// Puts the service together around a launcher, whose confinement is given, and takes up what an earlier life of
 /// it left open.
 ///
@@ -82,6 +101,7 @@ pub fn make_data_dir(path: &Path) -> Result<(), ComposeError> {
 /// See [`ComposeError`].
 pub async fn compose(
     config: &Config,
+    authenticator: Arc<dyn Authenticator>,
     launcher: Arc<dyn Launcher>,
     confinement: &Confinement,
 ) -> Result<Composed, ComposeError> {
@@ -91,17 +111,6 @@ pub async fn compose(
             let path = config.data_dir.join(DATABASE_FILE);
             let store = SqliteStore::open(&path).map_err(Into::into);
             Arc::new(store.map_err(ComposeError::room("open the database"))?)
-        }
-    };
-    let authenticator: Arc<dyn Authenticator> = match &config.auth_service {
-        Some(auth_service) => {
-            let authenticator = AuthServiceAuthenticator::new(auth_service.clone()).map_err(Into::into);
-            Arc::new(authenticator.map_err(ComposeError::room("use the Auth Service"))?)
-        }
-        None => {
-            let authenticator =
-                LocalTokenAuthenticator::open_or_create(&config.token_file).map_err(Into::into);
-            Arc::new(authenticator.map_err(ComposeError::room("use the local token"))?)
         }
     };
     let notifier: Arc<dyn Notifier> = match &config.socket_service {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use portcullis_sandbox::{Findings, Mechanism, Program, Standing};
+use portcullis_sandbox::{Account, Findings, Mechanism, Program, Standing};
 
 /// Exit code when the service runs and something that it can do without is missing.
 pub const LACKING: u8 = 3;
@@ -17,25 +17,30 @@ pub fn exit_code(findings: &Findings) -> u8 {
     }
 }
 
-/// Writes the findings as one JSON object.
+/// Writes the findings as one JSON object, with the user whom root becomes.
 #[must_use]
-pub fn json(findings: &Findings) -> String {
+pub fn json(findings: &Findings, user: Option<&Account>) -> String {
     // None of the types has a key that is not a string, nor a `Serialize` of its own that fails.
-    let mut text = serde_json::to_string_pretty(findings).unwrap_or_default();
+    let mut value = serde_json::to_value(findings).unwrap_or_default();
+    if let (Some(object), Some(user)) = (value.as_object_mut(), user) {
+        let user = serde_json::json!({ "name": user.name, "uid": user.uid, "gid": user.gid });
+        object.insert("serviceUser".into(), user);
+    }
+    let mut text = serde_json::to_string_pretty(&value).unwrap_or_default();
     text.push('\n');
     text
 }
 
 /// Writes the findings as tables, what is missing with its meaning and how to mend it, and what follows.
 #[must_use]
-pub fn table(findings: &Findings) -> String {
+pub fn table(findings: &Findings, user: Option<&Account>) -> String {
     let mut text = String::new();
     mechanisms(&mut text, &findings.mechanisms);
     programs(&mut text, &findings.programs);
     for mechanism in findings.mechanisms.iter().filter(|mechanism| mechanism.present == Some(false)) {
         missing(&mut text, mechanism);
     }
-    conclusion(&mut text, findings);
+    conclusion(&mut text, findings, user);
     text
 }
 
@@ -85,9 +90,21 @@ fn missing(text: &mut String, mechanism: &Mechanism) {
     }
 }
 
-fn conclusion(text: &mut String, findings: &Findings) {
+fn conclusion(text: &mut String, findings: &Findings, user: Option<&Account>) {
     let trial = &findings.trial;
     let _ = writeln!(text, "\nLinux {}, uid {}", findings.kernel, findings.uid);
+    match (user, user.and_then(portcullis_sandbox::obstacle)) {
+        (None, _) => {}
+        (Some(user), None) => {
+            let _ = writeln!(text, "The service becomes {user}; its launcher stays root.");
+        }
+        (Some(user), Some(problem)) => {
+            let _ = writeln!(
+                text,
+                "The service cannot become {user}, and stays root with no capability: {problem}."
+            );
+        }
+    }
     match (trial.level, &trial.ran) {
         (None, _) => text.push_str("No cell could be made.\n"),
         (Some(level), Some(program)) => {
@@ -185,7 +202,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_told_with_its_meaning_and_a_mend_and_nothing_runs() {
         let findings = findings(Standing::Refused, false, Some(Level::Landlock));
-        let text = table(&findings);
+        let text = table(&findings, None);
         for wanted in [
             "user namespace  NO     namespaces, full  No space left on device",
             "user namespace is missing (namespaces, full, REQUIRED)",
@@ -203,7 +220,7 @@ mod tests {
     #[test]
     fn a_host_that_has_everything_is_told_so_in_one_line() {
         let findings = findings(Standing::Whole, true, Some(Level::Full));
-        let text = table(&findings);
+        let text = table(&findings, None);
         assert!(text.ends_with("A cell was made at level `full`.\nEverything is there.\n"), "{text}");
         assert!(!text.contains("missing"), "{text}");
         assert_eq!(exit_code(&findings), 0);
@@ -211,9 +228,11 @@ mod tests {
 
     #[test]
     fn programs_read_the_same_as_people() {
+        let user = Account { name: None, uid: 77, gid: 78 };
         let json: serde_json::Value =
-            serde_json::from_str(&json(&findings(Standing::Lacking, false, None))).unwrap();
+            serde_json::from_str(&json(&findings(Standing::Lacking, false, None), Some(&user))).unwrap();
         assert_eq!(json["standing"], "lacking");
+        assert_eq!((&json["serviceUser"]["uid"], &json["serviceUser"]["gid"]), (&77.into(), &78.into()));
         assert_eq!(json["mechanisms"][0]["neededFor"], "namespaces");
         assert_eq!(
             (&json["floor"], &json["trial"]["level"]),

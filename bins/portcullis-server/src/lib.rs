@@ -20,6 +20,7 @@ pub mod health;
 pub mod http;
 pub mod life;
 pub mod logging;
+pub mod privilege;
 pub mod report;
 pub mod retention;
 pub mod rules;

@@ -4,16 +4,20 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use portcullis_sandbox::{LauncherProcess, Sandbox, StartError, enter_if_launcher, start_launcher};
-use portcullis_server::compose::{ComposeError, compose, make_data_dir, write_url};
+use portcullis_core::Authenticator;
+use portcullis_sandbox::{
+    LauncherProcess, Sandbox, StartError, current_uid, enter_if_launcher, start_launcher,
+};
+use portcullis_server::compose::{ComposeError, authenticator, compose, make_data_dir, write_url};
 use portcullis_server::config::{Config, Effective, Flags, Sources};
 use portcullis_server::life::{End, Signals, serve_until_told};
+use portcullis_server::privilege::give_up;
 use portcullis_server::rules::{hangups, reload_when_told};
 use portcullis_server::supervisor::Supervisor;
 use portcullis_server::{doctor, logging, report};
@@ -80,11 +84,8 @@ fn main() -> ExitCode {
     }
     let environment: BTreeMap<_, _> = std::env::vars_os().collect();
     let supervisor = Supervisor::find(&environment);
-    let sources = Sources {
-        flags: Flags { config, listen, data_dir },
-        environment,
-        root: std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0),
-    };
+    let sources =
+        Sources { flags: Flags { config, listen, data_dir }, environment, root: current_uid() == 0 };
     let effective = match Config::load(sources) {
         Ok(effective) => effective,
         Err(error) => {
@@ -100,7 +101,8 @@ fn main() -> ExitCode {
         Some(Command::Doctor { json }) => {
             let config = effective.config;
             let findings = portcullis_sandbox::examine(&config.sandbox, config.rulebook.programs());
-            let report = if json { doctor::json(&findings) } else { doctor::table(&findings) };
+            let user = config.user.as_ref().map(|user| &user.account);
+            let report = if json { doctor::json(&findings, user) } else { doctor::table(&findings, user) };
             print!("{report}");
             ExitCode::from(doctor::exit_code(&findings))
         }
@@ -125,27 +127,41 @@ fn run(
     let supervisor = supervisor.map_err(|error| ComposeError::room("use `NOTIFY_SOCKET`")(error.into()))?;
     make_data_dir(&config.data_dir)?;
     let launcher = start_launcher(&config.sandbox)?;
+    let listener = listen(config.listen)?;
+    // As root, whose the token stays. Where root may not write the directory of its own user (without
+    // CAP_DAC_OVERRIDE, in a container), that user makes it.
+    let as_root = authenticator(&config);
+    give_up(&config)?;
+    let authenticator = as_root.or_else(|error| authenticator(&config).map_err(|_| error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(live(config, launcher, supervisor))
+    runtime.block_on(live(config, launcher, listener, authenticator, supervisor))
+}
+
+/// Binds the port while that may still be one that only root binds. Who connects waits until everything else is there.
+fn listen(address: SocketAddr) -> Result<std::net::TcpListener, ComposeError> {
+    let bound = std::net::TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    bound.map_err(|error| ComposeError::room("listen")(format!("`{address}`: {error}").into()))
 }
 
 async fn live(
     config: Config,
     launcher: LauncherProcess,
+    listener: std::net::TcpListener,
+    authenticator: Arc<dyn Authenticator>,
     supervisor: Supervisor,
 ) -> Result<End, Box<dyn Error + Send + Sync>> {
     let mut signals = Signals::listen()?;
     let hangups = hangups()?;
     let supervisor = Arc::new(supervisor);
-    // Who connects from now on waits until everything else is there.
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|error| ComposeError::room("listen")(format!("`{}`: {error}", config.listen).into()))?;
+    let listener = TcpListener::from_std(listener)?;
     let sandbox = match Sandbox::connect(launcher).await {
         Ok(sandbox) => Arc::new(sandbox),
-        Err(error) => return Err(explained(error, config.sandbox).await),
+        Err(error) => return Err(explained(error, config).await),
     };
-    let composed = compose(&config, sandbox.clone(), sandbox.confinement()).await?;
+    let composed = compose(&config, authenticator, sandbox.clone(), sandbox.confinement()).await?;
     let url = write_url(&config.data_dir, listener.local_addr()?)?;
     report::started(&config, &url, sandbox.confinement());
     let rules = Arc::clone(&composed.rules);
@@ -159,8 +175,15 @@ async fn live(
 }
 
 /// Adds to a launcher's last word what is missing on this host.
-async fn explained(error: StartError, config: portcullis_sandbox::Config) -> Box<dyn Error + Send + Sync> {
-    let examine = move || portcullis_sandbox::examine(&config, []);
+async fn explained(error: StartError, config: Config) -> Box<dyn Error + Send + Sync> {
+    if config.user.is_some_and(|user| user.account.uid == current_uid()) {
+        // What can be tried from here says nothing about what root, who starts the launcher, may do.
+        return format!(
+            "{error}; `portcullis-server doctor`, as root, says what is missing and how to mend it"
+        )
+        .into();
+    }
+    let examine = move || portcullis_sandbox::examine(&config.sandbox, []);
     let Ok(findings) = tokio::task::spawn_blocking(examine).await else { return error.into() };
     let refusal = doctor::refusal(&findings);
     format!("{error}; {refusal}; `portcullis-server doctor` says how to mend it").into()

@@ -32,7 +32,7 @@ pub enum ReloadError {
     )]
     NoFile,
     /// The file cannot be read.
-    #[error("could not read the rulebook `{}`", .path.display())]
+    #[error("could not read the rulebook `{}`{}", .path.display(), who(.source))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -47,6 +47,17 @@ pub enum ReloadError {
         /// Everything that is wrong with it.
         source: RulebookError,
     },
+}
+
+/// Says as whom a file was not readable, when that is why: root may have started the service.
+fn who(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            let uid = portcullis_sandbox::current_uid();
+            format!(" as uid {uid}, which the service has been since its start: let that user read it")
+        }
+        _ => String::new(),
+    }
 }
 
 impl Rules {

@@ -64,11 +64,23 @@ impl LocalTokenAuthenticator {
     /// When the file is a link or no plain file, belongs to somebody else, is open to others or holds no
     /// token; when its directory may be written by others; or when it can be neither read nor made.
     pub fn open_or_create(path: impl Into<PathBuf>) -> Result<Self, LocalTokenError> {
+        Self::open_or_create_beside(path, None)
+    }
+
+    /// As [`LocalTokenAuthenticator::open_or_create`], in a directory that may also belong to this uid: root's own, which it is
+    /// about to become.
+    ///
+    /// # Errors
+    /// As [`LocalTokenAuthenticator::open_or_create`].
+    pub fn open_or_create_beside(
+        path: impl Into<PathBuf>,
+        owner: Option<u32>,
+    ) -> Result<Self, LocalTokenError> {
         let path = path.into();
         let token = match read(&path)? {
             Some(token) => token,
             None => {
-                make(&path)?;
+                make(&path, owner)?;
                 // Read again: another process may have been first.
                 read(&path)?.ok_or_else(|| io_error("read", &path, io::ErrorKind::NotFound.into()))?
             }
@@ -159,14 +171,14 @@ fn read(path: &Path) -> Result<Option<Secret>, LocalTokenError> {
 }
 
 /// Makes a token where there is none. What stands at `path` afterwards is whole, whoever made it.
-fn make(path: &Path) -> Result<(), LocalTokenError> {
+fn make(path: &Path, owner: Option<u32>) -> Result<(), LocalTokenError> {
     let directory = directory_of(path);
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(directory)
         .map_err(|error| io_error("make the directory", directory, error))?;
-    check_directory(directory)?;
+    check_directory(directory, owner)?;
 
     let token = format!("{PREFIX}{}\n", URL_SAFE_NO_PAD.encode(random::<RANDOM_BYTES>()?));
     let mut draft_name = path.file_name().unwrap_or_default().to_owned();
@@ -203,11 +215,11 @@ fn write_draft(draft: &Path, token: &str) -> Result<(), LocalTokenError> {
 }
 
 /// Whoever may write the directory may put a token of theirs in place of ours.
-fn check_directory(directory: &Path) -> Result<(), LocalTokenError> {
+fn check_directory(directory: &Path, owner: Option<u32>) -> Result<(), LocalTokenError> {
     let metadata = fs::metadata(directory).map_err(|error| io_error("examine", directory, error))?;
     let us = rustix::process::geteuid().as_raw();
     let mode = metadata.mode() & 0o7777;
-    let problem = if metadata.uid() != us && metadata.uid() != 0 {
+    let problem = if ![Some(us), Some(0), owner].contains(&Some(metadata.uid())) {
         format!("its directory belongs to uid {}, and this process is uid {us}", metadata.uid())
     } else if mode & 0o022 != 0 {
         format!("its directory has mode {mode:04o} and may be written by others; `chmod go-w` it")

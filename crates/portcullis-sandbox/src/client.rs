@@ -81,9 +81,9 @@ impl Sandbox {
     /// failed.
     pub async fn connect(process: LauncherProcess) -> Result<Self, StartError> {
         let problem = |text: String| StartError { problem: text };
-        let LauncherProcess { link, config, child } = process;
+        let LauncherProcess { link, config, child, is_us } = process;
         let link = sys::register(link).map_err(|error| problem(error.to_string()))?;
-        send(&link, &ToLauncher::Configure(config.clone()), &[])
+        send(&link, &ToLauncher::Configure { config: config.clone(), with_server: is_us }, &[])
             .await
             .map_err(|error| problem(format!("it did not take its configuration: {error}")))?;
         let shared = Arc::new(Shared { state: Mutex::default(), changed: Notify::new() });

@@ -14,7 +14,7 @@ use portcullis_core::{CgroupVersion, Confinement, Level};
 use crate::cgroup;
 use crate::config::Config;
 use crate::descriptors;
-use crate::making::{self, Ground, Identities, MadeCell};
+use crate::making::{self, Ground, Identities, MadeCell, Workspaces};
 use crate::seccomp;
 use crate::sys::{self, Polled};
 use crate::tree;
@@ -66,7 +66,7 @@ fn serve() -> Result<(), StepError> {
     // Before the first word of anybody else. Whatever is forked from here on inherits both.
     sys::set_no_new_privileges().at("no_new_privs of the launcher")?;
     sys::install_filter(&seccomp::launcher()).at("seccomp of the launcher")?;
-    let Some((ToLauncher::Configure(config), none)) =
+    let Some((ToLauncher::Configure { config, with_server }, none)) =
         wire::receive::<ToLauncher>(&link).at("configuration")?
     else {
         return Ok(());
@@ -76,8 +76,11 @@ fn serve() -> Result<(), StepError> {
     }
     // What a dead cell has left behind comes to us, where no pid namespace ends it.
     sys::set_subreaper().at("subreaper")?;
-    let mut launcher = Launcher::new(config, link);
-    making::remove_host_workspaces(&launcher.config);
+    let mut launcher = Launcher::new(config, link, with_server);
+    if launcher.config.state_directory.exists() {
+        // What earlier lives have left goes. What cannot be opened is none of ours, and is met again where it is needed.
+        drop(Workspaces::open(&launcher.config));
+    }
     launcher.tell_what_was_found()?;
     if sys::effective_uid() == 0 {
         keep_what_cells_need(launcher.identities)?;
@@ -110,6 +113,8 @@ struct Launcher {
     weaker: Vec<String>,
     landlock_abi: Option<u32>,
     identities: Identities,
+    /// Where there is no view.
+    workspaces: Option<Workspaces>,
     /// One slot for each cell.
     slots: Vec<Slot>,
     /// How many cells were made so far.
@@ -124,9 +129,9 @@ struct Slot {
 }
 
 impl Launcher {
-    fn new(config: Config, link: OwnedFd) -> Self {
+    fn new(config: Config, link: OwnedFd, with_server: bool) -> Self {
         let mut weaker = Vec::new();
-        let cgroups = match cgroup::Root::make() {
+        let cgroups = match cgroup::Root::make(with_server) {
             Ok(root) => Some(root),
             Err(reason) => {
                 weaker.push(format!(
@@ -153,7 +158,18 @@ impl Launcher {
             weaker.push("executions keep the supplementary groups of whoever started the service".into());
         }
         let slots = (0..config.cells.max(1)).map(|_| Slot::default()).collect();
-        Self { config, link, cgroups, ground: None, weaker, landlock_abi, identities, slots, made: 0 }
+        Self {
+            config,
+            link,
+            cgroups,
+            ground: None,
+            weaker,
+            landlock_abi,
+            identities,
+            workspaces: None,
+            slots,
+            made: 0,
+        }
     }
 
     fn tell_what_was_found(&self) -> Result<(), StepError> {
@@ -265,7 +281,19 @@ impl Launcher {
 
     fn make_on(&mut self, ground: Ground, number: u32) -> Result<(MadeCell, OwnedFd), StepError> {
         let host_id = self.identities.of_cell(&self.config, number);
-        making::make(&self.config, ground, number, host_id, self.cgroups.as_mut(), self.landlock_abi)
+        if ground == Ground::Host && self.workspaces.is_none() {
+            self.workspaces = Some(Workspaces::open(&self.config).at("workspace directory")?);
+        }
+        let workspaces = self.workspaces.as_ref();
+        making::make(
+            &self.config,
+            ground,
+            number,
+            host_id,
+            self.cgroups.as_mut(),
+            workspaces,
+            self.landlock_abi,
+        )
     }
 
     fn check_floor(&self, level: Level) -> Result<(), StepError> {
@@ -309,7 +337,9 @@ impl Launcher {
         for cell in cells {
             cell.bury();
         }
-        making::remove_host_workspaces(&self.config);
+        if let Some(workspaces) = &self.workspaces {
+            workspaces.remove();
+        }
     }
 
     /// Reaps a cell that has ended, takes what it held away, and tells the server.

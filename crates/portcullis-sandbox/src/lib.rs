@@ -30,6 +30,7 @@
 //! It parses no command line and decides nothing: it carries out a [`portcullis_core::Permit`], word for word.
 #![deny(unsafe_code)]
 
+mod account;
 mod cell;
 mod cgroup;
 mod client;
@@ -59,6 +60,7 @@ mod tree;
 mod view;
 mod wire;
 
+pub use account::{Account, GiveUpError, current_uid, give_up_privilege, obstacle};
 pub use client::Sandbox;
 pub use config::{Config, Mount};
 pub use doctor::{Findings, Mechanism, Mend, Need, Program, Standing, Trial, examine, examine_from, look_up};

@@ -1,15 +1,18 @@
 //! How a cell is made: its namespaces, identity, view and what it gives up, in the order the kernel wants.
 
 use std::collections::HashMap;
+use std::ffi::CString;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use portcullis_core::Level;
 
+use crate::account;
 use crate::cell::{self, Cell};
 use crate::cgroup;
 use crate::config::Config;
@@ -53,19 +56,8 @@ impl Identities {
     /// Looks whether we are root and the configured range exists in our user namespace.
     pub(crate) fn find(config: &Config) -> Self {
         let count = u64::try_from(config.cells.max(1)).unwrap_or(u64::MAX);
-        let holds = |map: &str| {
-            let text = std::fs::read_to_string(map).unwrap_or_default();
-            text.lines().any(|line| {
-                let mut fields = line.split_whitespace().filter_map(|field| field.parse::<u64>().ok());
-                let (Some(inside), Some(_), Some(length)) = (fields.next(), fields.next(), fields.next())
-                else {
-                    return false;
-                };
-                let first = u64::from(config.first_uid);
-                inside <= first && first.saturating_add(count) <= inside.saturating_add(length)
-            })
-        };
-        let mapped = holds("/proc/self/uid_map") && holds("/proc/self/gid_map") && !is_gone("uid of its own");
+        let holds = |map| account::is_mapped(map, config.first_uid.into(), count);
+        let mapped = holds("uid_map") && holds("gid_map") && !is_gone("uid of its own");
         if sys::effective_uid() == 0 && mapped { Self::OwnRange } else { Self::Shared }
     }
 
@@ -104,13 +96,15 @@ impl MadeCell {
     }
 }
 
-/// Makes one cell and waits until it is ready; returns it with the server's end of its link.
+/// Makes one cell and waits until it is ready; returns it with the server's end of its link. On the host's own ground it
+/// needs workspaces.
 pub(crate) fn make(
     config: &Config,
     ground: Ground,
     number: u32,
     host_id: Option<u32>,
     cgroups: Option<&mut cgroup::Root>,
+    workspaces: Option<&Workspaces>,
     landlock_abi: Option<u32>,
 ) -> Result<(MadeCell, OwnedFd), StepError> {
     let group = match cgroups {
@@ -121,9 +115,12 @@ pub(crate) fn make(
         Some(group) => Some(group.share().at("cgroup files")?),
         None => None,
     };
-    let workspace = match ground {
-        Ground::Namespaces => None,
-        Ground::Host => Some(make_host_workspace(config, number, host_id)?),
+    let (workspace, host_workspace) = match workspaces {
+        Some(workspaces) => workspaces
+            .make(number, host_id)
+            .at("workspace directory")
+            .map(|(ours, on_the_host)| (Some(ours), Some(on_the_host)))?,
+        None => (None, None),
     };
     let (server_end, cell_end) = sys::socket_pair().at("link of the cell")?;
     let (go_read, go_write) = sys::pipe().at("start pipe")?;
@@ -164,7 +161,7 @@ pub(crate) fn make(
                 preference: None,
                 life: None,
                 link: cell_end,
-                host_workspace: workspace,
+                host_workspace,
                 finder: Finder::new(config.path.clone()),
                 views: HashMap::new(),
                 base_view: None,
@@ -197,40 +194,70 @@ pub(crate) fn make(
     }
 }
 
-/// Makes the directory that stands in for `/workspace` where there is no view: beneath one of this launcher's
-/// own, so that the end of an earlier life cannot take it away.
-fn make_host_workspace(config: &Config, number: u32, owner: Option<u32>) -> Result<PathBuf, StepError> {
-    let parent = workspaces(config).join(std::process::id().to_string());
-    DirBuilder::new().recursive(true).mode(0o711).create(&parent).at("workspace directory")?;
-    let path = parent.join(format!("cell-{number}"));
-    match removal::remove(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).at("workspace directory"),
-        _ => {}
-    }
-    DirBuilder::new().mode(0o700).create(&path).at("workspace directory")?;
-    if let Some(owner) = owner {
-        std::os::unix::fs::chown(&path, Some(owner), Some(owner)).at("workspace directory")?;
-    }
-    // Paths of the host are compared by their text.
-    std::fs::canonicalize(path).at("workspace directory")
+/// The directories that stand in for `/workspace` where there is no view, one for each cell, beneath one of this
+/// launcher's own, so that the end of an earlier life cannot take them away.
+///
+/// Held by a descriptor: the directory above may belong to the service's user, who could put another in its place and
+/// have us remove what is in that.
+#[derive(Debug)]
+pub(crate) struct Workspaces {
+    directory: OwnedFd,
 }
 
-fn workspaces(config: &Config) -> PathBuf {
-    config.state_directory.join("workspaces")
-}
-
-/// Removes the workspaces of this launcher, and those of earlier lives, whose launchers are gone.
-pub(crate) fn remove_host_workspaces(config: &Config) {
-    let own = std::process::id().to_string();
-    for entry in std::fs::read_dir(workspaces(config)).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let living = name != *own && std::path::Path::new("/proc").join(&name).exists();
-        if !living {
-            let _ = std::fs::remove_dir_all(entry.path());
+impl Workspaces {
+    /// Opens the place, made when it is missing, and takes away what earlier lives have left, whose launchers are gone.
+    ///
+    /// # Errors
+    /// When it cannot be made, is no directory, or belongs to somebody else: then it may hold anything.
+    pub(crate) fn open(config: &Config) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o711).create(&config.state_directory)?;
+        let path = CString::new(config.state_directory.as_os_str().as_bytes())?;
+        let directory = sys::open_at(None, &path, libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)?;
+        let owner = File::from(directory.try_clone()?).metadata()?.uid();
+        if sys::effective_uid() == 0 && owner != 0 {
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
         }
+        let workspaces = Self { directory };
+        workspaces.remove();
+        Ok(workspaces)
     }
-    // Goes when it is empty.
-    let _ = std::fs::remove_dir(workspaces(config));
+
+    /// Where they are, as long as we live, whatever becomes of the name.
+    fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/workspaces", self.directory.as_raw_fd()))
+    }
+
+    /// Makes that of a cell; returns its path for us, and the one that it has on the host, for the cell.
+    fn make(&self, number: u32, owner: Option<u32>) -> io::Result<(PathBuf, PathBuf)> {
+        let parent = self.path().join(std::process::id().to_string());
+        DirBuilder::new().recursive(true).mode(0o711).create(&parent)?;
+        let path = parent.join(format!("cell-{number}"));
+        match removal::remove(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        DirBuilder::new().mode(0o700).create(&path)?;
+        if let Some(owner) = owner {
+            std::os::unix::fs::chown(&path, Some(owner), Some(owner))?;
+        }
+        // Paths of the host are compared by their text.
+        let on_the_host = std::fs::canonicalize(&path)?;
+        Ok((path, on_the_host))
+    }
+
+    /// Removes those of this launcher, and those of earlier lives.
+    pub(crate) fn remove(&self) {
+        let own = std::process::id().to_string();
+        for entry in std::fs::read_dir(self.path()).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let living = name != *own && std::path::Path::new("/proc").join(&name).exists();
+            if !living {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+        // Goes when it is empty.
+        let _ = std::fs::remove_dir(self.path());
+    }
 }
 
 /// What only the parent may do: the identity that the cell's user namespace maps to, and its cgroup.

@@ -24,6 +24,8 @@ pub struct LauncherProcess {
     pub(crate) link: OwnedFd,
     pub(crate) config: Config,
     pub(crate) child: Child,
+    /// Whether it is the same program as we.
+    pub(crate) is_us: bool,
 }
 
 impl LauncherProcess {
@@ -48,7 +50,8 @@ pub struct StartError {
 /// # Errors
 /// When the process could not be started.
 pub fn start_launcher(config: &Config) -> Result<LauncherProcess, StartError> {
-    start_launcher_from(std::path::Path::new("/proc/self/exe"), config)
+    let process = start_launcher_from(std::path::Path::new("/proc/self/exe"), config)?;
+    Ok(LauncherProcess { is_us: true, ..process })
 }
 
 /// Starts the launcher from another executable that calls [`enter_if_launcher`] first. For tests, whose own
@@ -79,5 +82,5 @@ pub fn start_launcher_from(
         .stderr(Stdio::null())
         .spawn()
         .map_err(problem)?;
-    Ok(LauncherProcess { link: ours, config: config.clone(), child })
+    Ok(LauncherProcess { link: ours, config: config.clone(), child, is_us: false })
 }

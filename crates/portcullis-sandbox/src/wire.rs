@@ -20,7 +20,13 @@ pub(crate) const MAX_FRAME_BYTES: usize = 128 * 1024;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToLauncher {
     /// The first and only message.
-    Configure(Config),
+    Configure {
+        /// What the launcher holds everything to.
+        config: Config,
+        /// Whether the server is the same program as the launcher, so that it may be moved out of the way of our
+        /// control groups. By the time that it is asked, it may belong to another user and hide what it is.
+        with_server: bool,
+    },
 }
 
 /// From the launcher to the server.
@@ -251,7 +257,7 @@ mod tests {
             place in proptest::num::usize::ANY,
         ) {
             let stop = ToCell::Stop { ended: Ended::Exited(3), gently: true };
-            let configure = ToLauncher::Configure(Config::default());
+            let configure = ToLauncher::Configure { config: Config::default(), with_server: true };
             for valid in [postcard::to_stdvec(&stop).unwrap(), postcard::to_stdvec(&configure).unwrap()] {
                 // Nonsense alone, behind a beginning of something valid, and in the midst of it.
                 let cut = place % valid.len();

@@ -19,6 +19,7 @@ use portcullis_core::Limits;
 use portcullis_identity::AuthConfig;
 use portcullis_notify::SocketConfig;
 use portcullis_policy::Rulebook;
+use portcullis_sandbox::Account;
 
 pub use settings::{SETTINGS, Setting};
 pub use sources::{Flags, Origin, Sources};
@@ -33,6 +34,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where it keeps its state.
     pub data_dir: PathBuf,
+    /// Whom root becomes when it starts the service; `None` when somebody else starts it.
+    pub user: Option<ServiceUser>,
     /// Where executions are recorded.
     pub store: StoreKind,
     /// The rules.
@@ -61,6 +64,15 @@ pub struct Config {
     pub log_filter: String,
     /// How they are written.
     pub log_format: LogFormat,
+}
+
+/// Whom root becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceUser {
+    /// The user.
+    pub account: Account,
+    /// Whether somebody asked for it: then nothing else will do.
+    pub asked_for: bool,
 }
 
 /// Where executions are recorded.
@@ -102,7 +114,7 @@ impl fmt::Display for ConfigError {
 }
 
 impl Config {
-    /// Reads the configuration. Reads the configuration file and the rulebook, and nothing else.
+    /// Reads the configuration. Reads the configuration file, the rulebook and, as root, `/etc/passwd`, and nothing else.
     ///
     /// # Errors
     /// When anything is wrong with it: every problem is listed.

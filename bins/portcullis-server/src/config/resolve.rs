@@ -9,15 +9,19 @@ use portcullis_api::{TOKEN_FILE, state_directories};
 use portcullis_core::Limits;
 use portcullis_identity::AuthConfig;
 use portcullis_policy::Rulebook;
+use portcullis_sandbox::Account;
 
 use super::settings::SETTINGS;
 use super::sources::{Gathered, Origin};
 use super::values::{
-    Parsed, address, allowlist, auth_service, level, log_filter, log_format, mounts, names, path,
-    program_path, rulebook_file, seconds, socket_service, store, text, user_name, whole, yes_or_no,
+    ACCOUNT, Parsed, account, address, allowlist, auth_service, level, log_filter, log_format, mounts, names,
+    path, program_path, rulebook_file, seconds, socket_service, store, text, user_name, whole, yes_or_no,
 };
-use super::{Config, ConfigError, Effective};
+use super::{Config, ConfigError, Effective, ServiceUser};
 use crate::http::{Hosts, HttpConfig};
+
+/// Below, the host has users of its own.
+const LEAST_UID: u32 = 1_000;
 
 /// Turns what was gathered into a configuration, or says everything that is wrong.
 pub(super) fn resolve(gathered: Gathered) -> Result<Effective, ConfigError> {
@@ -95,6 +99,7 @@ impl Reader {
     fn config(&mut self) -> Option<Config> {
         let rulebook = self.rulebook();
         let data_dir = self.data_dir();
+        let root = self.gathered.surroundings.root;
         let limits = self.limits();
         let auth_service = self.auth_service();
         let token_file = self.optional("token_file", path);
@@ -110,11 +115,13 @@ impl Reader {
         let log_filter = self.get("log", log_filter);
         let log_format = self.get("log_format", log_format);
         let store = self.get("store", store);
+        let user = self.user(root, sandbox.as_ref());
         let (data_dir, limits) = (data_dir?, limits?);
         let token_file = token_file?.unwrap_or_else(|| data_dir.join(TOKEN_FILE));
         self.note_derived("token_file", token_file.display());
         Some(Config {
             listen: listen?,
+            user: user?,
             store: store?,
             rulebook: rulebook?,
             rulebook_file: self.set("rulebook").map(|(file, _)| PathBuf::from(file)),
@@ -162,6 +169,47 @@ impl Reader {
         let directory = state_directories(&self.gathered.surroundings).into_iter().next()?;
         self.note("data_dir", directory.display());
         Some(directory)
+    }
+
+    /// Finds out whom root becomes: nobody whom an execution may be.
+    fn user(
+        &mut self,
+        root: bool,
+        sandbox: Option<&portcullis_sandbox::Config>,
+    ) -> Option<Option<ServiceUser>> {
+        let asked_for = self.optional("user", account)?;
+        let sandbox = sandbox?;
+        if !root {
+            self.note_derived("user", "whoever starts it, who is not root");
+            return Some(None);
+        }
+        let first = sandbox.first_uid;
+        let cells = first..first.saturating_add(u32::try_from(sandbox.cells).unwrap_or(u32::MAX));
+        let free = match first.checked_sub(1) {
+            Some(before) if before >= LEAST_UID => before,
+            _ => cells.end,
+        };
+        let user = ServiceUser {
+            asked_for: asked_for.is_some(),
+            account: asked_for.or_else(|| account(ACCOUNT).ok()).unwrap_or(Account {
+                name: None,
+                uid: free,
+                gid: free,
+            }),
+        };
+        let Account { uid, gid, .. } = user.account;
+        if cells.contains(&uid) || cells.contains(&gid) {
+            self.problem(format!(
+                "`user` is {}, and executions run under {} to {} (`first_uid`, `cells`): the service needs a user that \
+                 no execution is",
+                user.account,
+                cells.start,
+                cells.end - 1
+            ));
+            return None;
+        }
+        self.note_derived("user", &user.account);
+        Some(Some(user))
     }
 
     fn limits(&mut self) -> Option<Limits> {

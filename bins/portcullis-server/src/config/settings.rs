@@ -73,6 +73,8 @@ settings! {
         "name of the user that executions see themselves as"
     "first_uid" "PORTCULLIS_FIRST_UID" "2000000000"
         "first of the host's uids that cells run under when the service runs as root"
+    "user" "PORTCULLIS_USER" ""
+        "user that the service becomes when root starts it, all but its launcher: a name of `/etc/passwd` or a uid; `portcullis` if there is one, else the uid before `first_uid`"
     "cpu_time_limit_seconds" "PORTCULLIS_CPU_TIME_LIMIT_SECONDS" ""
         "CPU time of an execution's processes together; as `max_execution_time` when not set"
     "memory_limit_bytes" "PORTCULLIS_MEMORY_LIMIT_BYTES" "536870912"

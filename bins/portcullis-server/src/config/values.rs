@@ -10,7 +10,7 @@ use portcullis_core::{Level, ViewPath};
 use portcullis_identity::{AuthConfig, AuthServiceAuthenticator};
 use portcullis_notify::{SocketConfig, SocketServiceNotifier};
 use portcullis_policy::Rulebook;
-use portcullis_sandbox::Mount;
+use portcullis_sandbox::{Account, Mount};
 use tracing_subscriber::EnvFilter;
 
 use super::StoreKind;
@@ -149,6 +149,39 @@ pub(super) fn user_name(text: &str) -> Parsed<String> {
     Err("up to 32 characters of a-z 0-9 _ - that begin with a letter are accepted".into())
 }
 
+/// The user that the service becomes when there is one of this name.
+pub(super) const ACCOUNT: &str = "portcullis";
+
+/// Reads the name or the uid of a user without privilege.
+pub(super) fn account(text: &str) -> Parsed<Account> {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    account_among(&users, text)
+}
+
+fn account_among(users: &str, text: &str) -> Parsed<Account> {
+    let number = text.parse::<u32>().ok();
+    let known = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, _, uid, gid) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
+        let wanted = name == text || number == Some(uid);
+        wanted.then(|| Account { name: Some(name.to_owned()), uid, gid })
+    });
+    // A uid that nobody has is fit: it owns nothing.
+    let unknown = number.map(|uid| Account { name: None, uid, gid: uid });
+    match known.or(unknown) {
+        None => {
+            Err("there is no such user in `/etc/passwd`; the name or uid of one is accepted, or a free uid"
+                .into())
+        }
+        Some(Account { uid: 0, .. } | Account { gid: 0, .. }) => {
+            Err("that is root, or its group; a user without privilege is accepted".into())
+        }
+        Some(Account { uid: u32::MAX, .. }) => Err("that number means `unchanged` to the kernel".into()),
+        Some(account) => Ok(account),
+    }
+}
+
 pub(super) fn log_filter(text: &str) -> Parsed<String> {
     match EnvFilter::builder().parse(text) {
         Ok(_) => Ok(text.to_owned()),
@@ -223,6 +256,21 @@ mod tests {
     fn user_names_are_safe_in_a_path() {
         let accepted = [("user", "user".to_owned()), ("svc-report_1", "svc-report_1".to_owned())];
         check(user_name, &accepted, &["", "Root", "../x", "a/b", "1a", "-a", "a b", &"x".repeat(33)]);
+    }
+
+    #[test]
+    fn users_are_known_by_name_or_uid_and_are_not_root() {
+        let users = "root:x:0:0::/root:/bin/sh\nsvc:x:42:43::/:/bin/false\nwheel:x:44:0::/:/bin/sh\nbroken\n";
+        let account = |name: Option<&str>, uid, gid| Account { name: name.map(str::to_owned), uid, gid };
+        check(
+            |text| account_among(users, text),
+            &[
+                ("svc", account(Some("svc"), 42, 43)),
+                ("42", account(Some("svc"), 42, 43)),
+                ("77", account(None, 77, 77)),
+            ],
+            &["root", "0", "wheel", "44", "nobody-here", "", "-1", "4294967295", "4294967296", "broken"],
+        );
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The group that holds all others of ours.
 
-use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -21,7 +20,7 @@ pub(crate) struct Absent(pub(super) String);
 /// Who we are, for what depends on it.
 pub(super) struct Ourselves {
     pub(super) pid: u32,
-    /// Every process of the service: this one, and its parent when that runs the same executable.
+    /// Every process of the service: this one, and its parent when that is the server.
     pub(super) processes: Vec<u32>,
 }
 
@@ -40,7 +39,7 @@ impl Root {
     ///
     /// # Errors
     /// When the host offers nothing that we may use, with the reason for each version.
-    pub(crate) fn make() -> Result<Self, Absent> {
+    pub(crate) fn make(with_server: bool) -> Result<Self, Absent> {
         if is_gone("control groups") {
             return Err(Absent("taken away".into()));
         }
@@ -48,7 +47,7 @@ impl Root {
             fs::read_to_string(path).map_err(|error| Absent(format!("could not read `{path}`: {error}")))
         };
         let places = places::read(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?);
-        Self::make_at(&places, &ourselves(), &|_| Ok(()))
+        Self::make_at(&places, &ourselves(with_server), &|_| Ok(()))
     }
 
     /// `made` is told each directory that was made: where the kernel fills it with files, a test does.
@@ -261,16 +260,9 @@ pub(super) fn write_to(path: &Path, text: &str) -> io::Result<()> {
     OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
 }
 
-fn ourselves() -> Ourselves {
+fn ourselves(with_server: bool) -> Ourselves {
     let pid = std::process::id();
-    let parent = std::os::unix::process::parent_id();
-    let executable =
-        |process: &dyn AsRef<OsStr>| fs::read_link(Path::new("/proc").join(process.as_ref()).join("exe"));
-    let same = match (executable(&"self"), executable(&parent.to_string())) {
-        (Ok(own), Ok(of_parent)) => own == of_parent,
-        _ => false,
-    };
-    let parent = same.then_some(parent);
+    let parent = with_server.then(std::os::unix::process::parent_id);
     Ourselves { pid, processes: std::iter::once(pid).chain(parent).collect() }
 }
 

@@ -199,7 +199,7 @@ fn names_of_groups_are_one_component() {
 
 /// Makes a root of our own, or says why it cannot and returns `None`.
 fn host_root() -> Option<Root> {
-    match Root::make() {
+    match Root::make(false) {
         Ok(root) => Some(root),
         Err(Absent(problem)) => {
             assert!(std::env::var_os("PORTCULLIS_REQUIRE_ALL").is_none(), "no cgroups: {problem}");

@@ -220,6 +220,13 @@ fn landlock(facts: &mut Facts) {
     }
 }
 
+/// Whether the doctor that started us is the same program, as a server would be.
+fn started_by_itself() -> bool {
+    let executable = |process: &str| std::fs::read_link(format!("/proc/{process}/exe")).ok();
+    let own = executable("self");
+    own.is_some() && own == executable(&std::os::unix::process::parent_id().to_string())
+}
+
 fn control_groups(facts: &mut Facts) {
     let offered = cgroup::offered();
     for (tried, name) in [
@@ -241,7 +248,7 @@ fn control_groups(facts: &mut Facts) {
         facts.set(tried, answer);
     }
     // As the launcher does; what was made goes with it.
-    let answer = match cgroup::Root::make() {
+    let answer = match cgroup::Root::make(started_by_itself()) {
         Ok(root) => Answer::Works(match root.version() {
             cgroup::Version::V1 => "version 1".into(),
             cgroup::Version::V2 => "version 2".into(),

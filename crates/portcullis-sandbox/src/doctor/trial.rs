@@ -33,7 +33,8 @@ pub(super) fn run(executable: &Path, config: &Config) -> Trial {
     match start_launcher_from(executable, &config) {
         Err(error) => trial.problem = Some(error.to_string()),
         Ok(LauncherProcess { link, mut child, .. }) => {
-            trial.problem = try_cell(&link, config, &mut trial).err();
+            let with_server = executable == Path::new("/proc/self/exe");
+            trial.problem = try_cell(&link, config, with_server, &mut trial).err();
             // The launcher ends with its link; one that hangs is ended, and every cell with it.
             drop(link);
             if trial.problem.is_some() {
@@ -48,11 +49,11 @@ pub(super) fn run(executable: &Path, config: &Config) -> Trial {
     trial
 }
 
-fn try_cell(link: &OwnedFd, config: Config, trial: &mut Trial) -> Result<(), String> {
+fn try_cell(link: &OwnedFd, config: Config, with_server: bool, trial: &mut Trial) -> Result<(), String> {
     let limits = config.ceilings.clone();
     let has_program = crate::elf::executable(&program_name()?, &config.path).is_ok();
     let silent = |error: std::io::Error| format!("the launcher does not answer: {error}");
-    wire::send(link.as_fd(), &ToLauncher::Configure(config), &[]).map_err(silent)?;
+    wire::send(link.as_fd(), &ToLauncher::Configure { config, with_server }, &[]).map_err(silent)?;
     let cell = loop {
         await_readable(link, PATIENCE).map_err(silent)?;
         match wire::receive::<FromLauncher>(link).map_err(silent)? {
