@@ -23,7 +23,7 @@ const GROUP_LIMIT: usize = 256;
 /// How long output that only the operating system has may wait for a sync.
 const UNSYNCED_LIMIT: Duration = Duration::from_secs(1);
 /// After how many pages of the log it is copied into the database, beside the writer: 8 MiB.
-const CHECKPOINT_PAGES: u32 = 2_048;
+pub(super) const CHECKPOINT_PAGES: u32 = 2_048;
 /// Pages of the log at which the writer itself ends the copying, so that the log begins anew: 32 MiB.
 const LOG_LIMIT_PAGES: u32 = 8_192;
 
