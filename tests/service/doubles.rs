@@ -262,8 +262,8 @@ impl ExecutionStore for Brittle {
         self.well("append")?.append(id, chunks).await
     }
 
-    async fn finish(&self, id: &ExecutionId, ending: Ending) -> Result<Finish, StoreError> {
-        self.well("finish")?.finish(id, ending).await
+    async fn close(&self, id: &ExecutionId, closing: Closing) -> Result<Finish, StoreError> {
+        self.well("finish")?.close(id, closing).await
     }
 
     async fn read(&self, id: &ExecutionId) -> Result<Option<Execution>, StoreError> {

@@ -52,6 +52,7 @@ mod tests {
             rules: Vec::new(),
             limits: Limits::default(),
             accepted_at: at,
+            start: None,
         };
         store.accept(new).await.unwrap();
         let ending = Ending {

@@ -30,7 +30,8 @@ pub use outcome::{CgroupVersion, Confinement, Ended, Level, Limit, Outcome, Stop
 pub use permit::{Limits, Network, Permit, Plan, Rights};
 pub use principal::{Principal, Secret};
 pub use record::{
-    Ending, Execution, Fingerprint, NewExecution, OutputChunk, OutputStream, Reason, Refusal, Status,
+    Closing, Ending, Execution, Fingerprint, NewExecution, OutputChunk, OutputStream, Reason, Refusal, Start,
+    Status,
 };
 pub use script::{
     ChangeDirectory, ClassItem, Command, Connector, Duplicate, Piece, Pipeline, ProgramName, Redirection,

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::{Confinement, Denial, ExecutionId, Limits, Usage};
+use crate::{Confinement, Delivery, Denial, ExecutionId, Limits, Usage};
 
 /// An execution as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +69,35 @@ pub struct NewExecution {
     pub limits: Limits,
     /// When it was accepted.
     pub accepted_at: OffsetDateTime,
+    /// How it starts, when it is not to wait: then its record says `running` from the first moment.
+    pub start: Option<Start>,
+}
+
+/// What is recorded of a start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// When it was decided; before any process starts.
+    pub at: OffsetDateTime,
+    /// What is in force around it.
+    pub confinement: Confinement,
+}
+
+/// How an execution is closed: all of it is written, or nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closing {
+    /// How it ended.
+    pub ending: Ending,
+    /// The last of its output, which follows what is stored.
+    pub output: Vec<OutputChunk>,
+    /// What became of its terminal update already; `None` while somebody is to be told.
+    pub delivery: Option<Delivery>,
+}
+
+impl From<Ending> for Closing {
+    /// Closes with this ending, no further output, and an update that is to be told.
+    fn from(ending: Ending) -> Self {
+        Self { ending, output: Vec::new(), delivery: None }
+    }
 }
 
 /// The terminal part of a record; written once.

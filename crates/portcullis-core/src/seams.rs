@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use crate::{
-    AllowedProgram, Confinement, Ending, Execution, ExecutionId, NewExecution, Outcome, OutputChunk,
+    AllowedProgram, Closing, Confinement, Ending, Execution, ExecutionId, NewExecution, Outcome, OutputChunk,
     OutputStream, Permit, Principal, ProgramName, Refusal, Secret, Status, StopReason, Submission, Verdict,
 };
 
@@ -190,7 +190,9 @@ impl LaunchError {
 /// the implementation says (memory: the process; SQLite: the disk).
 #[async_trait]
 pub trait ExecutionStore: Send + Sync {
-    /// Records a new execution as `scheduled`; on return the record is safe.
+    /// Records a new execution as `scheduled`, or, when it says how it starts, as `running`: then it is accepted
+    /// and claimed in one, for who asked alone (what was there already is not claimed). On return the record is
+    /// safe.
     ///
     /// # Errors
     /// When it could not be made safe. Then no record exists.
@@ -208,9 +210,15 @@ pub trait ExecutionStore: Send + Sync {
     /// stored is passed over. Refused for an execution that has ended.
     async fn append(&self, id: &ExecutionId, chunks: Vec<OutputChunk>) -> Result<(), StoreError>;
 
-    /// Writes the ending of an execution that has none: one call wins, the others are told the ending that
-    /// stands. An ended execution's terminal update counts as undelivered.
-    async fn finish(&self, id: &ExecutionId, ending: Ending) -> Result<Finish, StoreError>;
+    /// Writes the last output and the ending of an execution that has none, both or neither: one call wins, the
+    /// others are told the ending that stands, and their output is passed over. An ended execution's terminal
+    /// update counts as undelivered, unless the closing says what became of it.
+    async fn close(&self, id: &ExecutionId, closing: Closing) -> Result<Finish, StoreError>;
+
+    /// Writes an ending and nothing else; see [`ExecutionStore::close`].
+    async fn finish(&self, id: &ExecutionId, ending: Ending) -> Result<Finish, StoreError> {
+        self.close(id, ending.into()).await
+    }
 
     /// Reads a record.
     async fn read(&self, id: &ExecutionId) -> Result<Option<Execution>, StoreError>;

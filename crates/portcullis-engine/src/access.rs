@@ -13,7 +13,8 @@ use crate::finish::finish_queued;
 use crate::live::Live;
 use crate::panics::catching_store;
 use crate::shared::Shared;
-use crate::vocabulary::{AccessError, Cancelled};
+use crate::vocabulary::{AccessError, Cancelled, Waited};
+use crate::watch::POLL;
 
 /// Reads a record. One that belongs to somebody else is not there.
 pub(crate) async fn read(
@@ -21,6 +22,37 @@ pub(crate) async fn read(
     principal: &Principal,
     id: &ExecutionId,
 ) -> Result<Execution, AccessError> {
+    // What is in our hands is as far in memory as in the store: nobody has to look there.
+    match shared.live_of(&principal.id, id).filter(|live| !live.is_abandoned()) {
+        Some(live) => Ok(live.follow().borrow().record()),
+        None => stored(shared, principal, id).await,
+    }
+}
+
+/// Waits until an execution has ended.
+pub(crate) async fn wait(
+    shared: &Shared,
+    principal: &Principal,
+    id: &ExecutionId,
+) -> Result<Waited, AccessError> {
+    loop {
+        if let Some(live) = shared.live_of(&principal.id, id)
+            && let Some(record) = live.ended().await
+        {
+            let output = live.output_in_memory();
+            return Ok(Waited { execution: Box::new((*record).clone()), output });
+        }
+        let execution = stored(shared, principal, id).await?;
+        if execution.status.is_terminal() {
+            return Ok(Waited { execution: Box::new(execution), output: None });
+        }
+        // It is just about to come into our hands, or in those of another machine.
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Reads a record as the store has it.
+async fn stored(shared: &Shared, principal: &Principal, id: &ExecutionId) -> Result<Execution, AccessError> {
     let record = catching_store("read", shared.parts.store.read(id)).await?;
     record.filter(|record| record.owner == principal.id).ok_or_else(|| AccessError::NotFound(id.clone()))
 }
@@ -62,7 +94,7 @@ pub(crate) async fn cancel(
                 return Ok(ended((*record).clone()));
             }
         }
-        let record = read(shared, principal, id).await?;
+        let record = stored(shared, principal, id).await?;
         if record.status.is_terminal() {
             return Ok(ended(record));
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_core::{
-    Acceptance, Denial, ExecutionId, NewExecution, Permit, Principal, Refusal, StoreError, Submission,
-    Verdict,
+    Acceptance, Denial, Execution, ExecutionId, NewExecution, Permit, Principal, Refusal, Start, Status,
+    StoreError, Submission, Verdict,
 };
 use time::OffsetDateTime;
 use tracing::{Instrument, debug, error, info, warn};
@@ -33,7 +33,7 @@ pub(crate) async fn submit(
         Verdict::Deny(denial) => return refuse(shared, principal, id, submission, denial).await,
     };
     let chosen = id.is_some();
-    let new = NewExecution {
+    let mut new = NewExecution {
         id: id.unwrap_or_else(ExecutionId::generate),
         owner: principal.id.clone(),
         owner_name: principal.name.clone(),
@@ -43,9 +43,15 @@ pub(crate) async fn submit(
         rules: grant.rules,
         limits: permit.plan().limits.clone(),
         accepted_at: OffsetDateTime::now_utc(),
+        start: None,
     };
     let place = match Place::take(shared, &new.owner, &new.id) {
-        Ok(place) => place,
+        Ok(place) => {
+            // INVARIANT (record before process): where it need not wait, the one record says both.
+            let confinement = shared.config.confinement.clone().filter(|_| place.at_once);
+            new.start = confinement.map(|confinement| Start { at: new.accepted_at, confinement });
+            place
+        }
         Err(full) if chosen => return known(shared, &new, full).await,
         Err(full) => return Err(turned_away(shared, full)),
     };
@@ -199,6 +205,8 @@ async fn in_own_task(
 struct Place {
     shared: Arc<Shared>,
     key: (String, ExecutionId),
+    /// It counts as running already: its acceptance is its start.
+    at_once: bool,
 }
 
 impl Place {
@@ -211,7 +219,7 @@ impl Place {
         let key = (owner.to_owned(), id.clone());
         if let Some(sharers) = ledger.arriving.get_mut(&key) {
             *sharers += 1;
-            return Ok(Self { shared: Arc::clone(shared), key });
+            return Ok(Self { shared: Arc::clone(shared), key, at_once: false });
         }
         // The time until enough places are free, if executions run as long as they did lately.
         let typical_run = ledger.typical_run;
@@ -228,21 +236,28 @@ impl Place {
         }
         ledger.queue.reserve(owner);
         ledger.arriving.insert(key.clone(), 1);
-        Ok(Self { shared: Arc::clone(shared), key })
+        let at_once = shared.config.confinement.is_some() && ledger.queue.start_at_once(owner, slots);
+        Ok(Self { shared: Arc::clone(shared), key, at_once })
     }
 
-    /// Puts the accepted execution into the queue.
-    fn fill(self, permit: Permit, record: &portcullis_core::Execution) {
+    /// Puts the accepted execution into the queue, or starts it where its record says so.
+    fn fill(mut self, permit: Permit, record: &Execution) {
         let live = Arc::new(Live::new(record));
         let shared = Arc::clone(&self.shared);
+        let since = tokio::time::Instant::now();
+        let queued = Queued { live: Arc::clone(&live), permit, since };
         let too_late = {
             let mut ledger = shared.ledger();
             ledger.live.insert(live.id.clone(), Arc::clone(&live));
             // What was accepted while the drain swept the queue is ended like what the sweep found.
             let too_late = shared.gate() >= Gate::Closed;
-            if !too_late {
-                let since = tokio::time::Instant::now();
-                ledger.queue.push(&live.owner, Queued { live: Arc::clone(&live), permit, since });
+            if too_late {
+            } else if record.status == Status::Running {
+                self.at_once = false;
+                ledger.queue.started_at_once();
+                tokio::spawn(run::run(Arc::clone(&shared), queued));
+            } else {
+                ledger.queue.push(&live.owner, queued);
             }
             too_late
         };
@@ -258,6 +273,10 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut ledger = self.shared.ledger();
+        if self.at_once {
+            ledger.queue.started_at_once();
+            ledger.queue.ended(&self.key.0);
+        }
         let Some(sharers) = ledger.arriving.get_mut(&self.key) else { return };
         *sharers -= 1;
         if *sharers == 0 {
@@ -265,6 +284,11 @@ impl Drop for Place {
             ledger.queue.release(&self.key.0);
             drop(ledger);
             self.shared.stir();
+        } else {
+            drop(ledger);
+        }
+        if self.at_once {
+            run::start_waiting(&self.shared);
         }
     }
 }

@@ -32,22 +32,24 @@ pub(crate) struct Story {
 
 /// Returns the ending of an execution that was given to the launcher.
 pub(crate) fn of(launched: &Launched, story: &Story) -> Ending {
-    let mut ending = match launched {
+    let ending = match launched {
         Ok(Ok(outcome)) => of_outcome(outcome, story),
         Ok(Err(error)) if error.may_have_run() => lost(chain(error)),
         Ok(Err(error)) => of_no_start(error, story),
         Err(panicked) if story.claimed => lost(panicked.to_string()),
         Err(panicked) => start_failed(panicked.to_string()),
     };
-    if story.output_lost {
-        ending.truncated = true;
-        let what = "the end of its output could not be stored";
-        ending.message = Some(match ending.message {
-            Some(message) => format!("{message}; {what}"),
-            None => what.into(),
-        });
-    }
-    ending
+    if story.output_lost { output_lost(ending) } else { ending }
+}
+
+/// Adds to an ending that output is missing because the store did not take it.
+pub(crate) fn output_lost(ending: Ending) -> Ending {
+    let what = "the end of its output could not be stored";
+    let message = match ending.message {
+        Some(message) => format!("{message}; {what}"),
+        None => what.into(),
+    };
+    Ending { truncated: true, message: Some(message), ..ending }
 }
 
 fn of_outcome(outcome: &Outcome, story: &Story) -> Ending {

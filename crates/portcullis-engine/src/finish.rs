@@ -2,23 +2,24 @@
 
 use std::sync::Arc;
 
-use portcullis_core::{Ending, Execution, Finish, StoreError};
+use portcullis_core::{Closing, Delivery, Ending, Execution, Finish, StoreError};
 use tracing::{error, info, warn};
 
 use crate::backoff::Backoff;
-use crate::ending::{chain, duration, not_before};
+use crate::ending::{chain, duration, not_before, output_lost};
 use crate::live::Live;
 use crate::panics::catching_store;
+use crate::recorder::Recorder;
 use crate::shared::{Gate, Shared};
 
 /// Writes the ending of an execution that was never given to the launcher.
 pub(crate) async fn finish_queued(shared: Arc<Shared>, live: Arc<Live>, ending: Ending) {
-    finish(&shared, &live, ending).await;
+    finish(&shared, &live, ending, None).await;
     shared.forget(&live);
 }
 
-/// Writes an ending: INVARIANT (one end). Whatever stands in the record afterwards is what everybody is
-/// told, be it this ending or one that came first.
+/// Writes an ending, and with it what the recorder still holds: INVARIANT (one end). Whatever stands in the record
+/// afterwards is what everybody is told, be it this ending or one that came first.
 ///
 /// While the store is unavailable this tries again, and the execution stays as it is for all who ask: an
 /// ending that is not recorded is told to nobody. It gives up when the store says that there is nothing to
@@ -26,23 +27,41 @@ pub(crate) async fn finish_queued(shared: Arc<Shared>, live: Arc<Live>, ending: 
 ///
 /// # Cancel safety
 /// Not cancel safe: dropping the future may leave the record open.
-pub(crate) async fn finish(shared: &Shared, live: &Live, ending: Ending) {
+pub(crate) async fn finish(shared: &Shared, live: &Live, ending: Ending, recorder: Option<&Recorder>) {
     let tip = live.follow().borrow().clone();
     let began = tip.running.as_ref().and_then(|record| record.started_at).unwrap_or(tip.accepted.accepted_at);
-    let ending = not_before(ending, began);
+    let mut closing = Closing {
+        ending: not_before(ending, began),
+        output: recorder.map(Recorder::rest).unwrap_or_default(),
+        // Where nobody listens there is nothing to read, to tell, or to note later.
+        delivery: (!shared.parts.notifier.wants_updates()).then_some(Delivery::Delivered),
+    };
     let mut backoff = Backoff::new();
     loop {
-        let call = shared.parts.store.finish(&live.id, ending.clone());
+        let call = shared.parts.store.close(&live.id, closing.clone());
         match catching_store("finish", call).await {
             Ok(Finish::Written(record)) => {
                 log(&record);
                 shared.counters.ended(&record);
+                if let Some(recorder) = recorder.filter(|_| !closing.output.is_empty()) {
+                    recorder.stored(closing.output);
+                }
                 return publish(shared, live, *record);
             }
             Ok(Finish::AlreadyEnded(record)) => return publish(shared, live, *record),
             Err(problem @ StoreError::Unavailable { .. }) => {
                 shared.counters.note(|stats| stats.store_failures += 1);
                 warn!(execution_id = %live.id, error = chain(&problem), "the ending is not recorded yet");
+                // It may be the size of the output that cannot be stored.
+                if !closing.output.is_empty() && recorder.is_some_and(Recorder::is_overdue) {
+                    closing = without_output(live, closing);
+                }
+            }
+            Err(problem) if !closing.output.is_empty() => {
+                shared.counters.note(|stats| stats.store_failures += 1);
+                error!(execution_id = %live.id, error = chain(&problem), "the end of its output is refused");
+                closing = without_output(live, closing);
+                continue;
             }
             Err(problem) => {
                 error!(execution_id = %live.id, error = chain(&problem), "the ending cannot be recorded");
@@ -59,10 +78,18 @@ pub(crate) async fn finish(shared: &Shared, live: &Live, ending: Ending) {
     }
 }
 
+/// Gives the last of the output up: a record without it is better than none.
+fn without_output(live: &Live, closing: Closing) -> Closing {
+    error!(execution_id = %live.id, "the end of its output could not be stored");
+    Closing { ending: output_lost(closing.ending), output: Vec::new(), ..closing }
+}
+
 /// Shows the final record to watchers, and has the listeners told.
 pub(crate) fn publish(shared: &Shared, live: &Live, record: Execution) {
     live.publish_ended(record);
-    shared.teller.wake();
+    if shared.parts.notifier.wants_updates() {
+        shared.teller.wake();
+    }
 }
 
 fn log(record: &Execution) {

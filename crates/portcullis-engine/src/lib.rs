@@ -139,7 +139,9 @@ use portcullis_core::{
 
 pub use panics::Panicked;
 pub use stats::Stats;
-pub use vocabulary::{AccessError, Cancelled, Config, Load, Parts, SubmitError, Submitted, WatchEvent};
+pub use vocabulary::{
+    AccessError, Cancelled, Config, Load, Parts, SubmitError, Submitted, Waited, WatchEvent,
+};
 pub use watch::Watch;
 
 /// Runs executions. Cheap to share; the work goes on in tasks of the runtime it was started in.
@@ -195,6 +197,17 @@ impl Engine {
     /// See [`AccessError`].
     pub async fn read(&self, principal: &Principal, id: &ExecutionId) -> Result<Execution, AccessError> {
         access::read(&self.shared, principal, id).await
+    }
+
+    /// Returns when an execution of this principal has ended.
+    ///
+    /// # Errors
+    /// See [`AccessError`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the waiting and nothing else.
+    pub async fn wait(&self, principal: &Principal, id: &ExecutionId) -> Result<Waited, AccessError> {
+        access::wait(&self.shared, principal, id).await
     }
 
     /// Reads stored output of an execution of this principal after a position; see

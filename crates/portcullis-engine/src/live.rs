@@ -117,6 +117,14 @@ impl Live {
         recent.chunks.get(usize::try_from(seq.checked_sub(first)?).ok()?).cloned()
     }
 
+    /// Returns all of the stored output, when all of it is kept in memory.
+    pub(crate) fn output_in_memory(&self) -> Option<Vec<Arc<OutputChunk>>> {
+        let last_seq = self.tip.borrow().last_seq;
+        let recent = self.recent();
+        let whole = recent.chunks.front().map_or(last_seq == 0, |first| first.seq == 1);
+        whole.then(|| recent.chunks.iter().take_while(|chunk| chunk.seq <= last_seq).cloned().collect())
+    }
+
     /// Asks for the end; the first reason counts.
     pub(crate) fn request_stop(&self, reason: StopReason) {
         self.stop.send_if_modified(|stop| {

@@ -12,6 +12,8 @@ pub(crate) struct FairQueue<T> {
     /// Counts arrivals and servings: the time of this queue.
     clock: u64,
     reserved: usize,
+    /// How many of the reserved have been counted as running already.
+    at_once: usize,
     waiting: usize,
     running: usize,
 }
@@ -29,7 +31,7 @@ struct Lane<T> {
 
 impl<T> FairQueue<T> {
     pub(crate) fn new() -> Self {
-        Self { lanes: HashMap::new(), clock: 0, reserved: 0, waiting: 0, running: 0 }
+        Self { lanes: HashMap::new(), clock: 0, reserved: 0, at_once: 0, waiting: 0, running: 0 }
     }
 
     /// Holds a place for an item that is not there yet.
@@ -44,6 +46,28 @@ impl<T> FairQueue<T> {
         lane.reserved = lane.reserved.saturating_sub(1);
         self.reserved = self.reserved.saturating_sub(1);
         self.forget_if_empty(owner);
+    }
+
+    /// Counts the item of a held place as running, before it is there: when a place to run is free, and nobody waits
+    /// or is about to, for whom it would be.
+    pub(crate) fn start_at_once(&mut self, owner: &str, slots: usize) -> bool {
+        if self.running >= slots || self.waiting > 0 || self.reserved > self.at_once + 1 {
+            return false;
+        }
+        self.clock += 1;
+        let clock = self.clock;
+        let lane = self.lane(owner);
+        lane.running += 1;
+        lane.served = clock;
+        lane.since = clock;
+        self.running += 1;
+        self.at_once += 1;
+        true
+    }
+
+    /// Notes that what was counted so is there, or will not come: it is running, or [`FairQueue::ended`].
+    pub(crate) fn started_at_once(&mut self) {
+        self.at_once = self.at_once.saturating_sub(1);
     }
 
     /// Adds an item at the end of its principal's lane.

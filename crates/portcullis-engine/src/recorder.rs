@@ -36,6 +36,7 @@ pub(crate) struct Recorder {
     arrived: Notify,
     /// Told when there is room again.
     room: Notify,
+    newest: Mutex<Newest>,
 }
 
 #[derive(Default)]
@@ -63,6 +64,7 @@ impl Recorder {
             gathered: Mutex::default(),
             arrived: Notify::new(),
             room: Notify::new(),
+            newest: Mutex::default(),
         }
     }
 
@@ -131,16 +133,16 @@ impl Recorder {
         self.look(|gathered| self.is_full(gathered))
     }
 
-    /// Takes nothing more; what is gathered is stored at once.
+    /// Takes nothing more; what is gathered is left for the ending.
     pub(crate) fn close(&self) {
         self.gathered().closed.get_or_insert_with(Instant::now);
         self.arrived.notify_one();
         self.room.notify_waiters();
     }
 
-    /// Stores what is gathered, until it is closed and everything is stored.
+    /// Stores what is gathered, piece by piece, until it is closed. What is there by then is stored with the
+    /// ending: see [`Recorder::rest`].
     pub(crate) async fn keep(&self) {
-        let mut newest = Newest::default();
         loop {
             let since = loop {
                 let (since, closed) = self.look(|gathered| (gathered.since, gathered.closed.is_some()));
@@ -156,21 +158,38 @@ impl Recorder {
                     break;
                 }
             }
-            let chunks = self.look(|gathered| {
-                gathered.bytes = 0;
-                gathered.since = None;
-                std::mem::take(&mut gathered.chunks)
-            });
-            self.room.notify_waiters();
-            if self.append(&chunks).await {
-                let bytes: usize = chunks.iter().map(|chunk| chunk.bytes.len()).sum();
-                self.shared.counters.note(|stats| stats.output_bytes += bytes as u64);
-                self.announce(&mut newest, &chunks);
-                self.live.publish_output(chunks);
-            } else {
+            if self.look(|gathered| gathered.closed.is_some()) {
                 return;
             }
+            let chunks = self.rest();
+            self.room.notify_waiters();
+            if !self.append(&chunks).await {
+                return;
+            }
+            self.stored(chunks);
         }
+    }
+
+    /// Gives out what is gathered and not stored.
+    pub(crate) fn rest(&self) -> Vec<OutputChunk> {
+        self.look(|gathered| {
+            gathered.bytes = 0;
+            gathered.since = None;
+            std::mem::take(&mut gathered.chunks)
+        })
+    }
+
+    /// Shows and tells what is stored now.
+    pub(crate) fn stored(&self, chunks: Vec<OutputChunk>) {
+        let bytes: usize = chunks.iter().map(|chunk| chunk.bytes.len()).sum();
+        self.shared.counters.note(|stats| stats.output_bytes += bytes as u64);
+        self.announce(&chunks);
+        self.live.publish_output(chunks);
+    }
+
+    /// Whether the store had its time to take the end of the output.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.look(|gathered| gathered.closed.is_some_and(|at| at.elapsed() > LAST_FLUSH))
     }
 
     /// Stores chunks; returns whether they are stored. While the store is unavailable this tries again, and
@@ -192,7 +211,7 @@ impl Recorder {
                 break;
             }
             warn!(execution_id = %self.live.id, error = chain(&problem), "its output is not stored yet");
-            if self.look(|gathered| gathered.closed.is_some_and(|at| at.elapsed() > LAST_FLUSH)) {
+            if self.is_overdue() {
                 error!(execution_id = %self.live.id, "the end of its output could not be stored");
                 break;
             }
@@ -210,10 +229,11 @@ impl Recorder {
     }
 
     /// Tells the listeners how far it has come, when standard output went on.
-    fn announce(&self, newest: &mut Newest, chunks: &[OutputChunk]) {
+    fn announce(&self, chunks: &[OutputChunk]) {
         if !self.shared.parts.notifier.wants_updates() {
             return;
         }
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let stdout = chunks.iter().filter(|chunk| chunk.stream == OutputStream::Stdout);
         if stdout.map(|chunk| newest.read(&chunk.bytes)).count() == 0 {
             return;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use portcullis_core::{
-    Claim, Confinement, Execution, ExecutionObserver, Flow, LaunchError, Limits, OutputStream, StopReason,
-    Update,
+    Claim, Confinement, Execution, ExecutionObserver, Flow, LaunchError, Limits, OutputStream, Status,
+    StopReason, Update,
 };
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -39,14 +39,14 @@ pub(crate) fn start_waiting(shared: &Arc<Shared>) {
 }
 
 /// Runs one execution and lets the next one in.
-async fn run(shared: Arc<Shared>, queued: Queued) {
+pub(crate) async fn run(shared: Arc<Shared>, queued: Queued) {
     let live = Arc::clone(&queued.live);
     let began = Instant::now();
     if let Err(panicked) = catching(Box::pin(conduct(&shared, queued))).await {
         // The launch, if there was one, was dropped with the future, which killed the execution.
         shared.counters.note(|stats| stats.panics += 1);
         error!(execution_id = %live.id, error = %panicked, "the task of an execution broke");
-        finish(&shared, &live, ending::lost(panicked.to_string())).await;
+        finish(&shared, &live, ending::lost(panicked.to_string()), None).await;
     }
     {
         let mut ledger = shared.ledger();
@@ -67,7 +67,10 @@ async fn conduct(shared: &Arc<Shared>, queued: Queued) {
         live: Arc::clone(&live),
         recorder: Arc::clone(&recorder),
         since,
-        start: Mutex::new(Start::Waiting),
+        start: Mutex::new(match live.accepted().status {
+            Status::Running => Start::Recorded,
+            _ => Start::Waiting,
+        }),
     });
     // Both in this task: the output is stored while the execution goes on, and what is left, after it.
     let launch = async {
@@ -103,7 +106,7 @@ async fn conduct(shared: &Arc<Shared>, queued: Queued) {
                 stop: live.stop(),
                 ..recorder.story()
             };
-            finish(shared, &live, ending::of(&launched, &story)).await;
+            finish(shared, &live, ending::of(&launched, &story), Some(&recorder)).await;
         }
     }
 }
@@ -118,6 +121,8 @@ fn mean(old: Duration, new: Duration) -> Duration {
 enum Start {
     /// The launcher has not asked yet.
     Waiting,
+    /// The same, and the record says `running` since its acceptance.
+    Recorded,
     /// The store is being asked.
     Claiming,
     /// The record says `running`.
@@ -182,9 +187,11 @@ impl Observer {
             Start::Claiming | Start::Claimed => {
                 LaunchError::Died { problem: "the launcher did not end it in time".into() }
             }
-            Start::Waiting | Start::Refused(_) | Start::Unrecorded(_) | Start::CalledOff => {
-                LaunchError::Forbidden
-            }
+            Start::Waiting
+            | Start::Recorded
+            | Start::Refused(_)
+            | Start::Unrecorded(_)
+            | Start::CalledOff => LaunchError::Forbidden,
         }
     }
 
@@ -225,6 +232,11 @@ impl ExecutionObserver for Observer {
         }
         match self.turn(Start::Claiming) {
             Start::Waiting => {}
+            Start::Recorded => {
+                self.turn(Start::Claimed);
+                self.started((*self.live.accepted()).clone());
+                return Flow::Continue;
+            }
             // A launcher that asks twice would start twice.
             before => {
                 self.turn(before);

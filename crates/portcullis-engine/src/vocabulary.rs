@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_core::{
-    Denial, Execution, ExecutionId, ExecutionStore, Launcher, Notifier, OutputChunk, Policy, StoreError,
+    Confinement, Denial, Execution, ExecutionId, ExecutionStore, Launcher, Notifier, OutputChunk, Policy,
+    StoreError,
 };
 
 use crate::panics::Panicked;
@@ -33,6 +34,9 @@ pub struct Config {
     pub flush_interval: Duration,
     /// How much output is gathered before it is stored; also the most that one chunk holds.
     pub flush_bytes: usize,
+    /// The confinement of every execution, where it is known ahead: then one that need not wait is accepted and
+    /// started in one record, with one sync of the store.
+    pub confinement: Option<Confinement>,
 }
 
 impl Default for Config {
@@ -43,6 +47,7 @@ impl Default for Config {
             queue_limit_per_principal: 100,
             flush_interval: Duration::from_millis(50),
             flush_bytes: 64 * 1024,
+            confinement: None,
         }
     }
 }
@@ -106,6 +111,15 @@ pub enum Cancelled {
     Cancelled(Box<Execution>),
     /// It had ended in another way.
     AlreadyEnded(Box<Execution>),
+}
+
+/// An execution that has ended, as who waited for its end is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waited {
+    /// The final record.
+    pub execution: Box<Execution>,
+    /// All of its output, where it is in memory still; otherwise it is read from the store.
+    pub output: Option<Vec<Arc<OutputChunk>>>,
 }
 
 /// What a watcher sees next.

@@ -14,7 +14,7 @@ use crate::shared::Shared;
 use crate::vocabulary::{AccessError, WatchEvent};
 
 /// How often the record of an execution is read that is not in this engine's hands.
-const POLL: Duration = Duration::from_millis(100);
+pub(crate) const POLL: Duration = Duration::from_millis(100);
 
 /// Follows one execution: stored output first, then what arrives, without gap or repetition.
 ///

@@ -180,6 +180,7 @@ async fn accept(store: &Arc<dyn ExecutionStore>) -> ExecutionId {
         rules: vec!["text tools".into()],
         limits: Limits::default(),
         accepted_at: OffsetDateTime::now_utc(),
+        start: None,
     };
     store.accept(new).await.unwrap();
     id

@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use portcullis_core::{
-    Acceptance, Claim, Confinement, Delivery, Ending, Execution, ExecutionId, ExecutionStore, Finish,
-    ListPage, ListQuery, NewExecution, OutputChunk, Recovery, Refusal, Status, StoreError,
+    Acceptance, Claim, Closing, Confinement, Delivery, Ending, Execution, ExecutionId, ExecutionStore,
+    Finish, ListPage, ListQuery, NewExecution, OutputChunk, Recovery, Refusal, Status, StoreError,
 };
 use time::{OffsetDateTime, UtcOffset};
 
@@ -48,6 +48,18 @@ impl MemoryStore {
     }
 }
 
+impl Entry {
+    fn append(&mut self, id: &ExecutionId, chunks: Vec<OutputChunk>) -> Result<(), StoreError> {
+        let stored = Progress { ended: self.execution.ending.is_some(), last_seq: self.execution.last_seq };
+        for chunk in rules::new_chunks(id, stored, chunks)? {
+            self.execution.last_seq = chunk.seq;
+            self.execution.output_bytes += chunk.bytes.len() as u64;
+            self.chunks.push(OutputChunk { at: chunk.at.to_offset(UtcOffset::UTC), ..chunk });
+        }
+        Ok(())
+    }
+}
+
 impl State {
     fn entry(&mut self, id: &ExecutionId) -> Result<&mut Entry, StoreError> {
         self.entries.get_mut(id).ok_or_else(|| StoreError::Unknown(id.clone()))
@@ -63,12 +75,20 @@ impl State {
         self.undelivered.insert((ended_at, id.clone()), ());
         Ok(execution)
     }
+
+    /// Notes that nobody has to be told of an ending any more.
+    fn told(&mut self, execution: &Execution) {
+        if let Some(ending) = &execution.ending {
+            self.undelivered.remove(&(ending.ended_at, execution.id.clone()));
+        }
+    }
 }
 
 #[async_trait]
 impl ExecutionStore for MemoryStore {
     async fn accept(&self, new: NewExecution) -> Result<Acceptance, StoreError> {
         rules::nanoseconds("the execution", new.accepted_at)?;
+        new.start.as_ref().map(|start| rules::nanoseconds("the claim", start.at)).transpose()?;
         let mut state = self.lock();
         if let Some(entry) = state.entries.get(&new.id) {
             let stored = &entry.execution;
@@ -78,7 +98,7 @@ impl ExecutionStore for MemoryStore {
                 Acceptance::Taken
             });
         }
-        let execution = rules::scheduled(new);
+        let execution = rules::accepted(new);
         let id = execution.id.clone();
         state.by_acceptance.insert(Cursor::behind(&execution), id.clone());
         state.entries.insert(id, Entry { execution: execution.clone(), chunks: Vec::new() });
@@ -104,25 +124,23 @@ impl ExecutionStore for MemoryStore {
     }
 
     async fn append(&self, id: &ExecutionId, chunks: Vec<OutputChunk>) -> Result<(), StoreError> {
-        let mut state = self.lock();
-        let entry = state.entry(id)?;
-        let stored = Progress { ended: entry.execution.ending.is_some(), last_seq: entry.execution.last_seq };
-        for chunk in rules::new_chunks(id, stored, chunks)? {
-            entry.execution.last_seq = chunk.seq;
-            entry.execution.output_bytes += chunk.bytes.len() as u64;
-            entry.chunks.push(OutputChunk { at: chunk.at.to_offset(UtcOffset::UTC), ..chunk });
-        }
-        Ok(())
+        self.lock().entry(id)?.append(id, chunks)
     }
 
-    async fn finish(&self, id: &ExecutionId, ending: Ending) -> Result<Finish, StoreError> {
+    async fn close(&self, id: &ExecutionId, closing: Closing) -> Result<Finish, StoreError> {
+        let Closing { ending, output, delivery } = closing;
         rules::check_ending(id, &ending)?;
         let mut state = self.lock();
-        let stored = &state.entry(id)?.execution;
-        if stored.ending.is_some() {
-            return Ok(Finish::AlreadyEnded(Box::new(stored.clone())));
+        let entry = state.entry(id)?;
+        if entry.execution.ending.is_some() {
+            return Ok(Finish::AlreadyEnded(Box::new(entry.execution.clone())));
         }
-        state.end(id, ending).map(|execution| Finish::Written(Box::new(execution)))
+        entry.append(id, output)?;
+        let execution = state.end(id, ending)?;
+        if delivery.is_some() {
+            state.told(&execution);
+        }
+        Ok(Finish::Written(Box::new(execution)))
     }
 
     async fn read(&self, id: &ExecutionId) -> Result<Option<Execution>, StoreError> {
@@ -209,9 +227,11 @@ impl ExecutionStore for MemoryStore {
         // Both end the waiting; which of them it was is for the eyes of an operator with a database.
         let (Delivery::Delivered | Delivery::GivenUp) = delivery;
         let mut state = self.lock();
-        let ending = state.entry(id)?.execution.ending.as_ref();
-        let ended_at = ending.ok_or_else(|| rules::nothing_to_deliver(id))?.ended_at;
-        state.undelivered.remove(&(ended_at, id.clone()));
+        let execution = state.entry(id)?.execution.clone();
+        if execution.ending.is_none() {
+            return Err(rules::nothing_to_deliver(id));
+        }
+        state.told(&execution);
         Ok(())
     }
 

@@ -27,8 +27,9 @@ pub(crate) fn bound_in_nanoseconds(at: OffsetDateTime) -> i64 {
     i64::try_from(nanoseconds).unwrap_or(if nanoseconds < 0 { i64::MIN } else { i64::MAX })
 }
 
-/// Returns the record of an execution that was just accepted.
-pub(crate) fn scheduled(new: NewExecution) -> Execution {
+/// Returns the record of an execution that was just accepted, and perhaps started.
+pub(crate) fn accepted(new: NewExecution) -> Execution {
+    let (started_at, confinement) = new.start.map(|start| (start.at, start.confinement)).unzip();
     Execution {
         id: new.id,
         owner: new.owner,
@@ -39,9 +40,9 @@ pub(crate) fn scheduled(new: NewExecution) -> Execution {
         rules: new.rules,
         limits: new.limits,
         accepted_at: new.accepted_at.to_offset(UtcOffset::UTC),
-        started_at: None,
-        confinement: None,
-        status: Status::Scheduled,
+        status: if started_at.is_some() { Status::Running } else { Status::Scheduled },
+        started_at: started_at.map(|at: OffsetDateTime| at.to_offset(UtcOffset::UTC)),
+        confinement,
         last_seq: 0,
         output_bytes: 0,
         ending: None,

@@ -75,11 +75,11 @@ async fn check(service: &Service, acknowledged: &[ExecutionId], lives: usize) {
 }
 
 /// Lives through a day on a store whose given calls fail; returns how many calls there were.
-async fn live_through(failing: impl IntoIterator<Item = usize>) -> usize {
+async fn live_through(failing: impl IntoIterator<Item = usize>, config: Config) -> usize {
     let journal = Journal::default();
     let store = FaultyStore::new(&journal);
     *store.failing.lock().unwrap() = failing.into_iter().collect();
-    let Some(service) = Service::try_on(store, journal, 2, Config::default()).await else {
+    let Some(service) = Service::try_on(store, journal, 2, config).await else {
         return 0;
     };
     let acknowledged = Mutex::default();
@@ -91,18 +91,21 @@ async fn live_through(failing: impl IntoIterator<Item = usize>) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn store_that_fails_at_any_one_call_breaks_no_promise() {
-    let calls = live_through([]).await;
-    assert!(calls > 20, "{calls}");
-    for nth in 1..=calls {
-        let lived = live_through([nth]).await > 0;
-        assert_eq!(lived, nth > 1, "only a failed recovery stops the start");
+    for config in [Config::default(), at_once()] {
+        let calls = live_through([], config.clone()).await;
+        assert!(calls > 15, "{calls}");
+        for nth in 1..=calls {
+            let lived = live_through([nth], config.clone()).await > 0;
+            assert_eq!(lived, nth > 1, "only a failed recovery stops the start");
+        }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn store_that_fails_for_a_while_from_any_call_on_breaks_no_promise() {
     for nth in 2..=40 {
-        assert!(live_through(nth..nth + 6).await > 0);
+        assert!(live_through(nth..nth + 6, Config::default()).await > 0);
+        assert!(live_through(nth..nth + 6, at_once()).await > 0);
     }
 }
 
@@ -111,7 +114,8 @@ fn service_that_is_killed_at_any_call_of_the_store_keeps_its_promises_after_the_
     // A killed service is a runtime that is dropped with all its tasks; what the store has done stays.
     let runtime =
         || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    for cut in [Cut::Before, Cut::After] {
+    let cuts = [Cut::Before, Cut::After].map(|cut| [(cut, Config::default()), (cut, at_once())]);
+    for (cut, config) in cuts.into_iter().flatten() {
         let mut nth = 1;
         loop {
             let journal = Journal::default();
@@ -120,7 +124,7 @@ fn service_that_is_killed_at_any_call_of_the_store_keeps_its_promises_after_the_
             *store.cut.lock().unwrap() = Some((nth, cut));
             let killed = runtime().block_on(async {
                 let life = async {
-                    let service = Service::on(store.clone(), journal.clone(), 2, Config::default()).await;
+                    let service = Service::on(store.clone(), journal.clone(), 2, config.clone()).await;
                     work_a_day(&service, &acknowledged).await;
                 };
                 tokio::select! {
@@ -131,13 +135,13 @@ fn service_that_is_killed_at_any_call_of_the_store_keeps_its_promises_after_the_
             });
             *store.cut.lock().unwrap() = None;
             runtime().block_on(async {
-                let next = Service::on(store.clone(), journal.clone(), 2, Config::default()).await;
+                let next = Service::on(store.clone(), journal.clone(), 2, config.clone()).await;
                 next.all_told().await;
                 let acknowledged = acknowledged.lock().unwrap().clone();
                 check(&next, &acknowledged, 2).await;
             });
             if !killed {
-                assert!(nth > 20, "{nth}");
+                assert!(nth > 15, "{nth}");
                 break;
             }
             nth += 1;

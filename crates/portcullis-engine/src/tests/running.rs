@@ -44,14 +44,63 @@ async fn record_is_claimed_before_anything_runs_and_finished_after() {
             "announce x running",
             "run echo a",
             "ran echo a",
-            "append x",
-            "announce x running",
             "finish x",
+            "announce x running",
             "output x",
             "conclude x completed",
             "delivered x"
         ]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_need_not_wait_is_accepted_and_claimed_in_one_record() {
+    let service = Service::with(1, at_once()).await;
+    let x = service.accept("x", "wait").await;
+    let record = service.record(&x).await;
+    assert_eq!((record.status, record.confinement), (Status::Running, Some(confinement())));
+    assert_eq!(record.started_at, Some(record.accepted_at));
+    let cell = service.cell().await;
+    // The next one has to wait, is told so, and is claimed when its turn comes.
+    let y = service.accept("y", "echo b").await;
+    assert_eq!(service.record(&y).await.status, Status::Scheduled);
+    assert_eq!((service.engine.load().running, service.engine.load().queued), (1, 1));
+    cell.start().await;
+    cell.exit(0).await;
+    assert_eq!(
+        (service.told(&x).await, service.told(&y).await),
+        ("completed/exit".into(), "completed/exit".into())
+    );
+    eventually(|| async { (service.engine.load().running == 0).then_some(()) }).await;
+    let lines = service.journal.lines();
+    let of = |words: &str| lines.iter().filter(|line| line.contains(words)).cloned().collect::<Vec<_>>();
+    assert_eq!(of("claim"), ["claim x", "claim y"]);
+    assert!(service.journal.position("claim x") < service.journal.position("accept x"));
+    assert!(service.journal.position("accept y") < service.journal.position("claim y"));
+    assert_eq!((service.stats().started, service.stats().accepted), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn start_at_once_is_called_off_by_a_cancellation_and_given_up_when_the_store_fails() {
+    let service = Service::with(1, at_once()).await;
+    let x = service.accept("x", "wait").await;
+    let cell = service.cell().await;
+    let engine = service.engine.clone();
+    let cancelling = tokio::spawn(async move { engine.cancel(&ann(), &id("x")).await });
+    eventually(|| async { service.journal.lines().iter().any(|line| line == "accept x").then_some(()) })
+        .await;
+    tokio::task::yield_now().await;
+    cell.start().await;
+    assert_eq!(service.told(&x).await, "cancelled/cancelled");
+    cancelling.await.unwrap().unwrap();
+    assert_eq!(service.journal.count("run wait"), 0);
+
+    service.store.set_away(true);
+    assert!(service.submit("y", "echo b").await.is_err());
+    service.store.set_away(false);
+    assert_eq!((service.engine.load().running, service.engine.load().queued), (0, 0));
+    let z = service.accept("z", "echo c").await;
+    assert_eq!(service.told(&z).await, "completed/exit");
 }
 
 #[tokio::test(start_paused = true)]

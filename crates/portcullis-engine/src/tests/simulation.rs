@@ -66,13 +66,15 @@ struct World {
     acknowledged: HashMap<ExecutionId, Fingerprint>,
 }
 
-fn config() -> Config {
-    Config { queue_limit: 12, queue_limit_per_principal: 6, flush_bytes: 8, ..Config::default() }
+/// Settings of a life; in most of them what need not wait is started by its acceptance.
+fn config(capacity: usize) -> Config {
+    let confinement = (capacity != 2).then(confinement);
+    Config { queue_limit: 12, queue_limit_per_principal: 6, flush_bytes: 8, confinement, ..Config::default() }
 }
 
 impl World {
     async fn start(&self, capacity: usize) -> Arc<Service> {
-        Arc::new(Service::on(self.store.clone(), self.journal.clone(), capacity, config()).await)
+        Arc::new(Service::on(self.store.clone(), self.journal.clone(), capacity, config(capacity)).await)
     }
 
     /// One life, from the start to the drain.

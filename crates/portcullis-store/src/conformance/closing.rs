@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use portcullis_core::{Acceptance, Delivery, ExecutionStore, NewExecution, Reason, Refusal, Status};
+use portcullis_core::{Acceptance, Closing, Delivery, ExecutionStore, NewExecution, Reason, Refusal, Status};
 
 use super::{
     START, accept, after, assert_refused, assert_unknown, chunk, completed, confinement, ended, id, new,
@@ -76,6 +76,19 @@ pub async fn undelivered_updates_are_read_oldest_first_until_noted(store: Arc<dy
     // A second ending changes nothing, so there is nothing to tell again.
     store.finish(&id("e"), completed(after(9))).await.unwrap();
     assert_eq!(undelivered(&*store, 10).await, ["d", "c", "a"]);
+}
+
+/// The closing says so; recovery does not.
+pub async fn an_update_that_nobody_waits_for_is_never_undelivered(store: Arc<dyn ExecutionStore>) {
+    for (name, delivery) in [("a", Some(Delivery::Delivered)), ("b", Some(Delivery::GivenUp)), ("c", None)] {
+        accept(&*store, new(name)).await;
+        let closing = Closing { delivery, ..completed(after(1)).into() };
+        store.close(&id(name), closing).await.unwrap();
+    }
+    assert_eq!(undelivered(&*store, 10).await, ["c"]);
+    accept(&*store, new("open")).await;
+    assert_eq!(store.recover(after(2)).await.unwrap().interrupted, [id("open")]);
+    assert_eq!(undelivered(&*store, 10).await, ["c", "open"]);
 }
 
 /// It has none yet.

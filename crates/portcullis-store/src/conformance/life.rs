@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use portcullis_core::{
     Acceptance, Claim, Confinement, Delivery, Ending, ExecutionStore, Fingerprint, Finish, Level, Limits,
-    NewExecution, Reason, Status,
+    NewExecution, Reason, Start, Status,
 };
 use time::macros::{datetime, offset};
 
@@ -17,6 +17,7 @@ pub async fn an_accepted_execution_is_read_back_as_it_was(store: Arc<dyn Executi
     let execution = accept(&*store, new.clone()).await;
     assert_eq!(store.read(&id("a")).await.unwrap().as_ref(), Some(&execution));
     let back = NewExecution {
+        start: None,
         id: execution.id,
         owner: execution.owner,
         owner_name: execution.owner_name,
@@ -75,6 +76,27 @@ pub async fn of_many_equal_submissions_at_once_one_is_new(store: Arc<dyn Executi
         }
     }
     assert_eq!(firsts, 1);
+}
+
+/// Accepted a second time it is the same execution, and not claimed a second time.
+pub async fn an_execution_that_starts_at_once_is_accepted_and_claimed_in_one(store: Arc<dyn ExecutionStore>) {
+    let start = Start { at: after(1), confinement: confinement() };
+    let at_once = || NewExecution { start: Some(start.clone()), ..new("a") };
+    let accepted = accept(&*store, at_once()).await;
+    assert_eq!((accepted.status, accepted.started_at), (Status::Running, Some(after(1))));
+    assert_eq!(accepted.confinement, Some(confinement()));
+    assert_eq!(store.read(&id("a")).await.unwrap(), Some(accepted.clone()));
+    let again = store.accept(at_once()).await.unwrap();
+    assert_eq!(again, Acceptance::Same(Box::new(accepted.clone())));
+    let claim = store.claim(&id("a"), after(2), &confinement()).await.unwrap();
+    assert_eq!(claim, Claim::Refused(Box::new(accepted)));
+    // One that waits is not claimed by being submitted again.
+    let waiting = accept(&*store, new("b")).await;
+    let again = store.accept(NewExecution { start: Some(start), ..new("b") }).await.unwrap();
+    assert_eq!(again, Acceptance::Same(Box::new(waiting)));
+    // What had started may have run; what had not, never did.
+    let recovery = store.recover(after(9)).await.unwrap();
+    assert_eq!((recovery.lost, recovery.interrupted), (vec![id("a")], vec![id("b")]));
 }
 
 /// The second claim is told the record that stands.

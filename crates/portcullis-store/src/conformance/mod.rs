@@ -47,6 +47,7 @@ macro_rules! conformance_tests {
             the_same_submission_again_gives_the_record_as_it_is_now
             an_id_that_belongs_to_something_else_is_taken
             of_many_equal_submissions_at_once_one_is_new
+            an_execution_that_starts_at_once_is_accepted_and_claimed_in_one
             an_execution_is_claimed_once
             of_many_claims_at_once_one_wins
             of_many_endings_at_once_one_is_written
@@ -64,6 +65,7 @@ macro_rules! conformance_tests {
             an_empty_chunk_and_a_number_below_one_are_refused
             output_for_an_ended_execution_is_refused
             output_is_read_in_whole_chunks_that_fit
+            the_last_output_and_the_ending_are_written_together_or_not_at_all
             outputs_of_several_executions_stay_apart
             the_same_chunks_from_two_sides_at_once_are_stored_once
             // Lists.
@@ -78,6 +80,7 @@ macro_rules! conformance_tests {
             recovery_ends_what_was_left_open
             recovery_never_ends_anything_before_its_beginning
             undelivered_updates_are_read_oldest_first_until_noted
+            an_update_that_nobody_waits_for_is_never_undelivered
             an_update_of_a_running_execution_cannot_be_delivered
             expiry_removes_what_ended_before_and_nothing_else
             expiry_removes_more_than_one_step_holds
@@ -117,6 +120,7 @@ pub(crate) fn new(name: &str) -> NewExecution {
         rules: vec!["text tools".into()],
         limits: Limits { memory_bytes: u64::MAX, wall_time: Duration::new(60, 1), ..Limits::default() },
         accepted_at: START,
+        start: None,
     }
 }
 

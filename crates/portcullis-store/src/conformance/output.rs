@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use portcullis_core::{ExecutionStore, OutputChunk};
+use portcullis_core::{Closing, ExecutionStore, Finish, OutputChunk, Status};
 
-use super::{accept, after, assert_refused, chunk, completed, id, new};
+use super::{accept, after, assert_refused, assert_unknown, chunk, completed, id, new};
 
 async fn seqs(store: &dyn ExecutionStore, after_seq: u64, max_bytes: usize) -> Vec<u64> {
     store.output(&id("a"), after_seq, max_bytes).await.unwrap().iter().map(|chunk| chunk.seq).collect()
@@ -97,6 +97,34 @@ pub async fn output_is_read_in_whole_chunks_that_fit(store: Arc<dyn ExecutionSto
     ] {
         assert_eq!(seqs(&*store, after_seq, max_bytes).await, wanted, "{after_seq} {max_bytes}");
     }
+}
+
+/// Also when another ending stands, and when the output does not follow what is stored.
+pub async fn the_last_output_and_the_ending_are_written_together_or_not_at_all(
+    store: Arc<dyn ExecutionStore>,
+) {
+    accept(&*store, new("a")).await;
+    store.append(&id("a"), vec![chunk(1, b"one")]).await.unwrap();
+    let closing = |output: Vec<OutputChunk>| Closing { output, ..completed(after(1)).into() };
+    assert_refused(store.close(&id("a"), closing(vec![chunk(3, b"gap")])).await);
+    assert_refused(store.close(&id("a"), closing(vec![chunk(2, b"")])).await);
+    let open = store.read(&id("a")).await.unwrap().unwrap();
+    assert_eq!((open.ending, open.last_seq, open.output_bytes), (None, 1, 3));
+
+    // What is stored already is passed over, here as in `append`.
+    let last = vec![chunk(1, b"one"), chunk(2, b"two"), chunk(3, b"three")];
+    let Finish::Written(ended) = store.close(&id("a"), closing(last)).await.unwrap() else {
+        panic!("it was open");
+    };
+    assert_eq!((ended.status, ended.last_seq, ended.output_bytes), (Status::Completed, 3, 11));
+    assert_eq!(store.read(&id("a")).await.unwrap().as_ref(), Some(&*ended));
+    let output = [chunk(1, b"one"), chunk(2, b"two"), chunk(3, b"three")];
+    assert_eq!(store.output(&id("a"), 0, 100).await.unwrap(), output);
+
+    let late = store.close(&id("a"), closing(vec![chunk(4, b"late")])).await.unwrap();
+    assert_eq!(late, Finish::AlreadyEnded(ended));
+    assert_eq!(store.output(&id("a"), 0, 100).await.unwrap(), output);
+    assert_unknown(store.close(&id("b"), closing(vec![chunk(1, b"one")])).await);
 }
 
 /// Written in turn, read apart.

@@ -22,7 +22,7 @@ use std::thread;
 
 use async_trait::async_trait;
 use portcullis_core::{
-    Acceptance, Claim, Confinement, Delivery, Ending, Execution, ExecutionId, ExecutionStore, Finish,
+    Acceptance, Claim, Closing, Confinement, Delivery, Execution, ExecutionId, ExecutionStore, Finish,
     ListPage, ListQuery, NewExecution, OutputChunk, Recovery, Refusal, StoreError,
 };
 use time::OffsetDateTime;
@@ -124,11 +124,11 @@ impl ExecutionStore for SqliteStore {
             .await
     }
 
-    async fn finish(&self, id: &ExecutionId, ending: Ending) -> Result<Finish, StoreError> {
+    async fn close(&self, id: &ExecutionId, closing: Closing) -> Result<Finish, StoreError> {
         let id = id.clone();
         self.writer
             .write("record the ending", Durability::Synced, move |connection| {
-                writes::finish(connection, &id, ending)
+                writes::close(connection, &id, closing)
             })
             .await
     }

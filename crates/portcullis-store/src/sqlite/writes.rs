@@ -2,7 +2,7 @@
 //! after, so that an operation that answers with a refusal has changed nothing.
 
 use portcullis_core::{
-    Acceptance, Claim, Confinement, Delivery, Ending, Execution, ExecutionId, Finish, NewExecution,
+    Acceptance, Claim, Closing, Confinement, Delivery, Ending, Execution, ExecutionId, Finish, NewExecution,
     OutputChunk, Recovery, Refusal, Status, StoreError,
 };
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -20,11 +20,13 @@ const EXPIRE_BYTES: u64 = 4 << 20;
 
 pub(super) fn accept(connection: &Connection, new: NewExecution) -> Result<Acceptance, Trouble> {
     let accepted_at = rules::nanoseconds("the execution", new.accepted_at)?;
+    let start = new.start.as_ref();
+    let started_at = start.map(|start| rules::nanoseconds("the claim", start.at)).transpose()?;
     let inserted = connection
         .prepare_cached(
             "INSERT INTO executions (id, owner, owner_name, command, fingerprint, programs, rules, limits,
-                 accepted_at, status)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'scheduled') ON CONFLICT (id) DO NOTHING",
+                 accepted_at, started_at, confinement, status)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![
             new.id.as_str(),
@@ -36,9 +38,12 @@ pub(super) fn accept(connection: &Connection, new: NewExecution) -> Result<Accep
             to_json(&new.rules)?,
             to_json(&new.limits)?,
             accepted_at,
+            started_at,
+            start.map(|start| to_json(&start.confinement)).transpose()?,
+            if start.is_some() { Status::Running } else { Status::Scheduled }.as_str(),
         ])?;
     if inserted == 1 {
-        return Ok(Acceptance::New(Box::new(rules::scheduled(new))));
+        return Ok(Acceptance::New(Box::new(rules::accepted(new))));
     }
     Ok(match find(connection, &new.id)? {
         Some(stored) if rules::is_same(&stored.execution, &new) => {
@@ -88,26 +93,37 @@ pub(super) fn append(
     let (n, stored, mut output_bytes) = found.ok_or_else(|| StoreError::Unknown(id.clone()))?;
     let chunks = rules::new_chunks(id, stored, chunks)?;
     let Some(last) = chunks.last() else { return Ok(()) };
-    let mut insert = connection
-        .prepare_cached("INSERT INTO chunks (execution, seq, stream, at, bytes) VALUES (?, ?, ?, ?, ?)")?;
-    for chunk in &chunks {
-        let at = rules::nanoseconds("output", chunk.at)?;
-        insert.execute(params![n, to_integer(chunk.seq), chunk.stream.as_str(), at, chunk.bytes])?;
-        output_bytes += chunk.bytes.len() as u64;
-    }
+    insert_chunks(connection, n, &chunks)?;
+    output_bytes += chunks.iter().map(|chunk| chunk.bytes.len() as u64).sum::<u64>();
     connection
         .prepare_cached("UPDATE executions SET last_seq = ?, output_bytes = ? WHERE n = ?")?
         .execute(params![to_integer(last.seq), to_integer(output_bytes), n])?;
     Ok(())
 }
 
-pub(super) fn finish(connection: &Connection, id: &ExecutionId, ending: Ending) -> Result<Finish, Trouble> {
+fn insert_chunks(connection: &Connection, n: i64, chunks: &[OutputChunk]) -> Result<(), Trouble> {
+    let mut insert = connection
+        .prepare_cached("INSERT INTO chunks (execution, seq, stream, at, bytes) VALUES (?, ?, ?, ?, ?)")?;
+    for chunk in chunks {
+        let at = rules::nanoseconds("output", chunk.at)?;
+        insert.execute(params![n, to_integer(chunk.seq), chunk.stream.as_str(), at, chunk.bytes])?;
+    }
+    Ok(())
+}
+
+pub(super) fn close(connection: &Connection, id: &ExecutionId, closing: Closing) -> Result<Finish, Trouble> {
+    let Closing { ending, output, delivery } = closing;
     rules::check_ending(id, &ending)?;
-    let found = known(connection, id)?;
+    let mut found = known(connection, id)?;
     if found.execution.ending.is_some() {
         return Ok(Finish::AlreadyEnded(Box::new(found.execution)));
     }
-    Ok(Finish::Written(Box::new(end(connection, found, ending)?)))
+    let stored = Progress { ended: false, last_seq: found.execution.last_seq };
+    let output = rules::new_chunks(id, stored, output)?;
+    insert_chunks(connection, found.n, &output)?;
+    found.execution.last_seq = output.last().map_or(stored.last_seq, |chunk| chunk.seq);
+    found.execution.output_bytes += output.iter().map(|chunk| chunk.bytes.len() as u64).sum::<u64>();
+    Ok(Finish::Written(Box::new(end(connection, found, ending, delivery)?)))
 }
 
 pub(super) fn refuse(connection: &Connection, refusal: &Refusal) -> Result<(), Trouble> {
@@ -142,7 +158,7 @@ pub(super) fn recover(connection: &Connection, at: OffsetDateTime) -> Result<Rec
     let mut recovery = Recovery::default();
     for found in open {
         let ending = rules::left_open(&found.execution, at);
-        let ended = end(connection, found, ending)?;
+        let ended = end(connection, found, ending, None)?;
         match ended.status {
             Status::Lost => recovery.lost.push(ended.id),
             _ => recovery.interrupted.push(ended.id),
@@ -156,13 +172,9 @@ pub(super) fn delivered(
     id: &ExecutionId,
     delivery: Delivery,
 ) -> Result<(), Trouble> {
-    let delivery = match delivery {
-        Delivery::Delivered => "delivered",
-        Delivery::GivenUp => "given_up",
-    };
     let updated = connection
         .prepare_cached("UPDATE executions SET delivery = ? WHERE id = ? AND ended_at IS NOT NULL")?
-        .execute([delivery, id.as_str()])?;
+        .execute([word(Some(delivery)), id.as_str()])?;
     if updated == 0 {
         known(connection, id)?;
         return Err(rules::nothing_to_deliver(id).into());
@@ -210,14 +222,29 @@ pub(super) fn probe(connection: &Connection) -> Result<(), Trouble> {
     Ok(connection.pragma_update(None, "user_version", version)?)
 }
 
-/// Writes an ending. The caller has seen, in the same transaction, that there is none.
-fn end(connection: &Connection, found: Stored, ending: Ending) -> Result<Execution, Trouble> {
+/// Returns what `executions.delivery` says of a terminal update.
+fn word(delivery: Option<Delivery>) -> &'static str {
+    match delivery {
+        None => "undelivered",
+        Some(Delivery::Delivered) => "delivered",
+        Some(Delivery::GivenUp) => "given_up",
+    }
+}
+
+/// Writes an ending, and how far the output has come. The caller has seen, in the same transaction, that there is
+/// no ending.
+fn end(
+    connection: &Connection,
+    found: Stored,
+    ending: Ending,
+    delivery: Option<Delivery>,
+) -> Result<Execution, Trouble> {
     let Stored { n, mut execution } = found;
     let ended_at = rules::nanoseconds("the ending", ending.ended_at)?;
     let updated = connection
         .prepare_cached(
             "UPDATE executions SET status = ?, reason = ?, exit_code = ?, signal = ?, ended_at = ?, usage = ?,
-                 truncated = ?, message = ?
+                 truncated = ?, message = ?, last_seq = ?, output_bytes = ?, delivery = ?
              WHERE n = ? AND ended_at IS NULL",
         )?
         .execute(params![
@@ -229,6 +256,9 @@ fn end(connection: &Connection, found: Stored, ending: Ending) -> Result<Executi
             ending.usage.as_ref().map(to_json).transpose()?,
             ending.truncated,
             ending.message,
+            to_integer(execution.last_seq),
+            to_integer(execution.output_bytes),
+            word(delivery),
             n,
         ])?;
     debug_assert_eq!(updated, 1, "INVARIANT (one end)");

@@ -12,7 +12,7 @@ use portcullis_core::*;
 
 pub(super) use launcher::{Act, Cell, FakeLauncher};
 pub(super) use listener::Listener;
-pub(super) use service::{Service, eventually, story};
+pub(super) use service::{Service, at_once, eventually, story};
 pub(super) use store::{Cut, FaultyStore};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);

@@ -7,8 +7,13 @@ use std::time::Duration;
 use portcullis_core::*;
 use tokio::sync::mpsc;
 
-use super::{AllButRm, Cell, FakeLauncher, FaultyStore, Journal, Listener, SECOND, ann, id};
+use super::{AllButRm, Cell, FakeLauncher, FaultyStore, Journal, Listener, SECOND, ann, confinement, id};
 use crate::{Config, Engine, Parts, Stats, SubmitError, Submitted, Watch, WatchEvent};
+
+/// Settings with which what need not wait is started by its acceptance.
+pub(in crate::tests) fn at_once() -> Config {
+    Config { confinement: Some(confinement()), ..Config::default() }
+}
 
 /// An engine and its parts.
 pub(in crate::tests) struct Service {

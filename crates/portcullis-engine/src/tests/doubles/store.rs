@@ -147,8 +147,15 @@ impl FaultyStore {
 #[async_trait]
 impl ExecutionStore for FaultyStore {
     async fn accept(&self, new: NewExecution) -> Result<Acceptance, StoreError> {
-        let id = new.id.clone();
-        self.call("accept", id.as_str(), self.inner.accept(new)).await
+        let (id, starts) = (new.id.clone(), new.start.is_some());
+        let accept = async {
+            let accepted = self.inner.accept(new).await?;
+            if starts && matches!(accepted, Acceptance::New(_)) {
+                self.journal.write(format!("claim {id}"));
+            }
+            Ok(accepted)
+        };
+        self.call("accept", id.as_str(), accept).await
     }
     async fn claim(
         &self,
@@ -162,8 +169,11 @@ impl ExecutionStore for FaultyStore {
     async fn append(&self, id: &ExecutionId, chunks: Vec<OutputChunk>) -> Result<(), StoreError> {
         self.call("append", id.as_str(), self.inner.append(id, chunks)).await
     }
-    async fn finish(&self, id: &ExecutionId, ending: Ending) -> Result<Finish, StoreError> {
-        self.call("finish", id.as_str(), self.inner.finish(id, ending)).await
+    async fn close(&self, id: &ExecutionId, closing: Closing) -> Result<Finish, StoreError> {
+        // What takes no output takes none with an ending either.
+        let with_output = self.refusing_output.load(Ordering::SeqCst) && !closing.output.is_empty();
+        let name = if with_output { "append" } else { "finish" };
+        self.call(name, id.as_str(), self.inner.close(id, closing)).await
     }
     async fn read(&self, id: &ExecutionId) -> Result<Option<Execution>, StoreError> {
         self.call("read", id.as_str(), self.inner.read(id)).await

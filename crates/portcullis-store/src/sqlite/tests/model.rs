@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 
 use portcullis_core::{
-    Delivery, Ending, ExecutionStore, Fingerprint, ListQuery, NewExecution, OutputChunk, Reason, Status,
+    Closing, Delivery, Ending, ExecutionStore, Fingerprint, ListQuery, NewExecution, OutputChunk, Reason,
+    Start, Status,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -16,10 +17,10 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 
 #[derive(Debug, Clone)]
 enum Ask {
-    Accept { name: &'static str, owner: u8, print: u8, at: u64 },
+    Accept { name: &'static str, owner: u8, print: u8, at: u64, starts: bool },
     Claim { name: &'static str, at: u64 },
     Append { name: &'static str, seqs: Vec<u64>, bytes: usize },
-    Finish { name: &'static str, status: Status, at: u64 },
+    Close { name: &'static str, status: Status, at: u64, seqs: Vec<u64>, delivery: Option<Delivery> },
     Output { name: &'static str, after_seq: u64, max_bytes: usize },
     List { query: ListQuery },
     NextPage,
@@ -45,6 +46,7 @@ fn ask() -> impl Strategy<Value = Ask> {
             Status::Lost,
         ])
     };
+    let delivery = || prop::sample::select(vec![Delivery::Delivered, Delivery::GivenUp]);
     let query = (
         prop::option::of(0_u8..2),
         prop::option::of(status()),
@@ -63,19 +65,22 @@ fn ask() -> impl Strategy<Value = Ask> {
             cursor: None,
         });
     prop_oneof![
-        6 => (name(), 0_u8..2, 0_u8..2, at())
-            .prop_map(|(name, owner, print, at)| Ask::Accept { name, owner, print, at }),
+        6 => (name(), 0_u8..2, 0_u8..2, at(), any::<bool>())
+            .prop_map(|(name, owner, print, at, starts)| Ask::Accept { name, owner, print, at, starts }),
         3 => (name(), at()).prop_map(|(name, at)| Ask::Claim { name, at }),
         4 => (name(), prop::collection::vec(0_u64..6, 0..4), 0_usize..3)
             .prop_map(|(name, seqs, bytes)| Ask::Append { name, seqs, bytes }),
         4 => (name(), 1_u64..6, 1_usize..3)
             .prop_map(|(name, last, bytes)| Ask::Append { name, seqs: (1..=last).collect(), bytes }),
-        3 => (name(), status(), at()).prop_map(|(name, status, at)| Ask::Finish { name, status, at }),
+        2 => (name(), status(), at())
+            .prop_map(|(name, status, at)| Ask::Close { name, status, at, seqs: vec![], delivery: None }),
+        3 => (name(), status(), at(), prop::collection::vec(0_u64..6, 0..4), prop::option::of(delivery()))
+            .prop_map(|(name, status, at, seqs, delivery)| Ask::Close { name, status, at, seqs, delivery }),
         2 => (name(), 0_u64..6, 0_usize..9)
             .prop_map(|(name, after_seq, max_bytes)| Ask::Output { name, after_seq, max_bytes }),
         2 => query.prop_map(|query| Ask::List { query }),
         2 => Just(Ask::NextPage),
-        2 => (name(), prop::sample::select(vec![Delivery::Delivered, Delivery::GivenUp]))
+        2 => (name(), delivery())
             .prop_map(|(name, delivery)| Ask::Delivered { name, delivery }),
         2 => (0_usize..4).prop_map(|limit| Ask::Undelivered { limit }),
         1 => at().prop_map(|at| Ask::Refuse { at }),
@@ -92,11 +97,12 @@ fn text(answer: impl Debug) -> String {
 /// Asks one store. `page` is the list that was asked for last, with the cursor behind what was answered.
 async fn answer(store: &dyn ExecutionStore, ask: &Ask, page: &mut ListQuery) -> String {
     match ask.clone() {
-        Ask::Accept { name, owner, print, at } => {
+        Ask::Accept { name, owner, print, at, starts } => {
             let new = NewExecution {
                 owner: format!("u-{owner}"),
                 fingerprint: Fingerprint([print; 32]),
                 accepted_at: after(at),
+                start: starts.then(|| Start { at: after(at), confinement: confinement() }),
                 ..new(name)
             };
             text(store.accept(new).await)
@@ -106,9 +112,10 @@ async fn answer(store: &dyn ExecutionStore, ask: &Ask, page: &mut ListQuery) -> 
             let chunks: Vec<OutputChunk> = seqs.iter().map(|&seq| chunk(seq, &b"xyz"[..bytes])).collect();
             text(store.append(&id(name), chunks).await)
         }
-        Ask::Finish { name, status, at } => {
+        Ask::Close { name, status, at, seqs, delivery } => {
             let ending = Ending { status, reason: Reason::Signal, ..completed(after(at)) };
-            text(store.finish(&id(name), ending).await)
+            let output = seqs.iter().map(|&seq| chunk(seq, b"z")).collect();
+            text(store.close(&id(name), Closing { ending, output, delivery }).await)
         }
         Ask::Output { name, after_seq, max_bytes } => {
             text(store.output(&id(name), after_seq, max_bytes).await)
