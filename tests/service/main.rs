@@ -30,3 +30,4 @@ mod privilege;
 mod real;
 mod reload;
 mod start;
+mod waiting;

@@ -55,6 +55,8 @@ impl Served {
             cells: 4,
         };
         wanted.engine.flush_interval = Duration::from_millis(1);
+        // As the composed service does.
+        wanted.engine.confinement = Some(crate::doubles::confinement());
         change(&mut wanted);
         let actor = Actor::new(wanted.cells);
         let store = Arc::new(Brittle::default());

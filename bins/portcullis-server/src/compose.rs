@@ -122,7 +122,9 @@ pub async fn compose(
     };
     let rules = Arc::new(Rules::new(config));
     let parts = Parts { policy: rules.clone(), launcher: launcher.clone(), store: store.clone(), notifier };
-    let engine = Engine::start(parts, config.engine.clone()).await.map_err(Into::into);
+    let settings =
+        portcullis_engine::Config { confinement: Some(confinement.clone()), ..config.engine.clone() };
+    let engine = Engine::start(parts, settings).await.map_err(Into::into);
     let engine = engine.map_err(ComposeError::room("take up what the last run left open"))?;
     if let Some(time) = config.retention {
         tokio::spawn(retention::keep_for(time, store.clone()));

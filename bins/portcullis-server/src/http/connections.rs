@@ -44,6 +44,11 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Busy(Arc<Place>);
 
+/// Marks a connection that is being answered as one that may be closed all the same, for as long as it lives: its
+/// answer waits for something that may take its time, as a stream does.
+#[derive(Debug)]
+pub(crate) struct Patience(Arc<Place>);
+
 impl Connections {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -116,6 +121,15 @@ impl Place {
         Busy(self.clone())
     }
 
+    /// Marks the answer as one that waits.
+    pub(crate) fn patient(self: &Arc<Self>) -> Patience {
+        let mut state = self.state();
+        self.forget(&mut state);
+        state.ticket = Some(self.connections.expendable().add_streaming(&self.leave));
+        drop(state);
+        Patience(self.clone())
+    }
+
     /// Takes the connection from among those that may be closed.
     fn forget(&self, state: &mut State) {
         if let Some(ticket) = state.ticket.take() {
@@ -136,6 +150,16 @@ impl Busy {
         state.ticket = Some(self.0.connections.expendable().add_streaming(&self.0.leave));
         drop(state);
         self
+    }
+}
+
+impl Drop for Patience {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        // A connection that nobody answers any more is expendable for another reason.
+        if state.answering > 0 {
+            self.0.forget(&mut state);
+        }
     }
 }
 
@@ -191,6 +215,22 @@ mod tests {
         assert!(!is_asked_to_leave(&fourth).await);
         drop(third);
         assert!(fifth.await.unwrap().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_waits_goes_as_a_stream_does_and_is_kept_again_when_it_comes() {
+        let connections = Connections::new(2);
+        let first = connections.admit().await.unwrap();
+        let second = connections.admit().await.unwrap();
+        let answering = [first.busy(), second.busy()];
+        drop(second.patient());
+        let waiting = first.patient();
+        let third = tokio::spawn(async move { connections.admit().await });
+        first.asked_to_leave().await;
+        assert!(!is_asked_to_leave(&second).await);
+        drop(answering);
+        drop((waiting, first));
+        assert!(third.await.unwrap().is_some());
     }
 
     #[tokio::test(start_paused = true)]

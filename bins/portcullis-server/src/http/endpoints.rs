@@ -1,5 +1,6 @@
 //! What the endpoints answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, LINK, LOCATION};
@@ -10,18 +11,19 @@ use portcullis_api::{
     ReadError, SubmitRequest, SubmitResponse, UnknownMembers,
 };
 use portcullis_core::{
-    Execution, ExecutionId, ListQuery, OutputStream, Principal, Status, StoreError, Verdict,
+    Execution, ExecutionId, ListQuery, OutputChunk, OutputStream, Principal, Status, StoreError, Verdict,
 };
-use portcullis_engine::{AccessError, Cancelled, SubmitError, Submitted};
+use portcullis_engine::{AccessError, Cancelled, SubmitError, Submitted, Waited};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::Service;
 use super::body::{Body, BrokenOff, RequestBody};
 use super::events;
 use super::failure::Failure;
+use super::prefer::{self, PREFERENCE_APPLIED};
 use super::routes::{Open, Private, percent_decode, percent_encode, query_parameters};
+use super::{Client, Service};
 use crate::report::chain;
 
 /// How much output a record shows at the most; the rest is had from `…/output`.
@@ -46,6 +48,7 @@ pub(crate) struct Call<'a> {
     /// What stands at the route's `:` segments.
     pub(crate) values: Vec<&'a str>,
     pub(crate) head: &'a Parts,
+    pub(crate) client: Client,
 }
 
 /// Answers anybody.
@@ -76,7 +79,7 @@ pub(crate) async fn open(
 /// Answers a principal.
 pub(crate) async fn private(
     endpoint: Private,
-    call: Call<'_>,
+    mut call: Call<'_>,
     body: RequestBody,
 ) -> Result<Response<Body>, Failure> {
     match endpoint {
@@ -96,17 +99,25 @@ pub(crate) async fn private(
 }
 
 impl Call<'_> {
-    async fn submit(&self, body: RequestBody) -> Result<Response<Body>, Failure> {
+    async fn submit(&mut self, body: RequestBody) -> Result<Response<Body>, Failure> {
         self.parameters::<0>([])?;
+        let wait = prefer::wait(&self.head.headers);
         let (id, submission) = self.request(body, UnknownMembers::Refuse).await?.into_submission();
         let submitted = self.service.engine.submit(&self.principal, id, submission).await?;
-        let (status, execution) = match submitted {
-            Submitted::New(execution) => (StatusCode::CREATED, execution),
-            Submitted::Same(execution) => (StatusCode::OK, execution),
+        let (code, status, id) = match submitted {
+            // It may have been started in the same moment; what is told is its acceptance.
+            Submitted::New(execution) => (StatusCode::CREATED, Status::Scheduled, execution.id),
+            Submitted::Same(execution) => (StatusCode::OK, execution.status, execution.id),
         };
-        let location = format!("/api/commands/{}", execution.id);
-        let answer = SubmitResponse { execution_id: execution.id, status: execution.status };
-        let mut response = json(status, &answer);
+        let location = format!("/api/commands/{id}");
+        let mut response = match wait {
+            None => json(code, &SubmitResponse { execution_id: id, status }),
+            Some(limit) => {
+                let mut response = self.waited(&id, limit).await?;
+                *response.status_mut() = code;
+                response
+            }
+        };
         if let Ok(location) = HeaderValue::from_str(&location) {
             response.headers_mut().insert(LOCATION, location);
         }
@@ -146,16 +157,34 @@ impl Call<'_> {
         Ok(response)
     }
 
-    async fn read(&self) -> Result<Response<Body>, Failure> {
+    async fn read(&mut self) -> Result<Response<Body>, Failure> {
         self.parameters::<0>([])?;
-        let execution = self.service.engine.read(&self.principal, &self.id()?).await?;
-        self.record(&execution).await
+        let id = self.id()?;
+        if let Some(limit) = prefer::wait(&self.head.headers) {
+            return self.waited(&id, limit).await;
+        }
+        let execution = self.service.engine.read(&self.principal, &id).await?;
+        self.record(&execution, None).await
+    }
+
+    /// Answers with the record as it is when the execution has ended, or when the time is over (RFC 7240 §4.3).
+    async fn waited(&mut self, id: &ExecutionId, limit: Duration) -> Result<Response<Body>, Failure> {
+        let Self { service, principal, client, .. } = self;
+        let ended = client.patient(limit, service.engine.wait(principal, id)).await.transpose()?;
+        let mut response = match ended {
+            Some(Waited { execution, output }) => self.record(&execution, output).await?,
+            None => self.record(&self.service.engine.read(&self.principal, id).await?, None).await?,
+        };
+        if let Ok(applied) = HeaderValue::from_str(&format!("wait={}", limit.as_secs())) {
+            response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+        }
+        Ok(response)
     }
 
     async fn cancel(&self) -> Result<Response<Body>, Failure> {
         self.parameters::<0>([])?;
         match self.service.engine.cancel(&self.principal, &self.id()?).await? {
-            Cancelled::Cancelled(execution) => self.record(&execution).await,
+            Cancelled::Cancelled(execution) => self.record(&execution, None).await,
             Cancelled::AlreadyEnded(execution) => Err(Failure::AlreadyEnded(execution)),
         }
     }
@@ -259,8 +288,12 @@ impl Call<'_> {
         Ok(values)
     }
 
-    /// Answers with a record and the output it has so far, as far as it fits.
-    async fn record(&self, execution: &Execution) -> Result<Response<Body>, Failure> {
+    /// Answers with a record and the output it has so far, which may be in memory, as far as it fits.
+    async fn record(
+        &self,
+        execution: &Execution,
+        output: Option<Vec<Arc<OutputChunk>>>,
+    ) -> Result<Response<Body>, Failure> {
         let large = match execution.output_bytes {
             ..=SMALL_VIEW_BYTES => None,
             _ => {
@@ -269,18 +302,26 @@ impl Call<'_> {
             }
         };
         let limit_bytes = if large.is_some() { VIEW_LIMIT_BYTES } else { SMALL_VIEW_BYTES };
-        let mut response = json(StatusCode::OK, &self.view(execution, limit_bytes).await?);
+        let mut response = json(StatusCode::OK, &self.view(execution, output, limit_bytes).await?);
         if let Some(permit) = large {
             response = response.map(|body| body.holding(permit));
         }
         Ok(response)
     }
 
-    async fn view(&self, execution: &Execution, limit_bytes: u64) -> Result<ExecutionView, AccessError> {
+    async fn view(
+        &self,
+        execution: &Execution,
+        mut output: Option<Vec<Arc<OutputChunk>>>,
+        limit_bytes: u64,
+    ) -> Result<ExecutionView, AccessError> {
         let mut text = OutputText::default();
         let (mut seq, mut shown) = (0, 0);
         while seq < execution.last_seq && shown < limit_bytes {
-            let chunks = self.service.engine.output(&self.principal, &execution.id, seq, PIECE_BYTES).await?;
+            let chunks = match output.take() {
+                Some(chunks) => chunks.into_iter().map(Arc::unwrap_or_clone).collect(),
+                None => self.service.engine.output(&self.principal, &execution.id, seq, PIECE_BYTES).await?,
+            };
             if chunks.is_empty() {
                 break;
             }

@@ -10,6 +10,7 @@ mod events;
 mod failure;
 mod guard;
 mod patient;
+mod prefer;
 mod routes;
 mod serve;
 
@@ -25,7 +26,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use portcullis_core::{AuthenticateError, Authenticator, Credentials, Principal, Secret};
 use portcullis_engine::Engine;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -34,6 +35,7 @@ pub use guard::Hosts;
 pub use serve::serve;
 
 use body::RequestBody;
+use connections::Place;
 use failure::Failure;
 use routes::{Endpoint, Found};
 
@@ -104,6 +106,29 @@ pub(crate) struct Exchange {
     principal: OnceLock<Arc<Principal>>,
 }
 
+/// Who waits for an answer.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// Its connection.
+    place: Arc<Place>,
+    /// Closed when the connection is gone.
+    gone: oneshot::Sender<()>,
+}
+
+impl Client {
+    /// Waits for what may take its time, no longer than `limit`, and not for a client that has hung up. Meanwhile the
+    /// connection is as expendable as one that streams.
+    pub(crate) async fn patient<T>(&mut self, limit: Duration, wanted: impl Future<Output = T>) -> Option<T> {
+        let _expendable = self.place.patient();
+        tokio::select! {
+            biased;
+            wanted = wanted => Some(wanted),
+            () = tokio::time::sleep(limit) => None,
+            () = self.gone.closed() => None,
+        }
+    }
+}
+
 impl Exchange {
     /// Names the exchange in a problem: the same id is in the log.
     fn instance(&self) -> String {
@@ -135,7 +160,7 @@ impl Service {
 
     /// Answers one request. It is a task of its own: who hangs up does not leave half of it done, and a
     /// mistake of ours costs one answer.
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, place: Arc<Place>) -> Response<Body> {
         let exchange = Arc::new(Exchange {
             id: Uuid::now_v7(),
             method: request.method().clone(),
@@ -146,9 +171,12 @@ impl Service {
         let body = RequestBody::new(incoming, &head.headers);
         // What the rooms beneath say of this request has its id in the log.
         let span = tracing::info_span!("request", request_id = %exchange.id);
+        // Dropped with this future: that is how the task hears that nobody waits for the answer any more.
+        let (client, _here) = oneshot::channel();
+        let client = Client { place, gone: client };
         let task = tokio::spawn({
             let exchange = exchange.clone();
-            async move { self.attempt(&exchange, head, body).await }.instrument(span)
+            async move { self.attempt(&exchange, head, body, client).await }.instrument(span)
         });
         let attempted = task.await.unwrap_or(Err(Failure::Panicked));
         let mut response = attempted.unwrap_or_else(|failure| failure.into_response(&exchange));
@@ -168,6 +196,7 @@ impl Service {
         exchange: &Exchange,
         head: Parts,
         body: RequestBody,
+        client: Client,
     ) -> Result<Response<Body>, Failure> {
         self.check_size(&head)?;
         self.config.hosts.check(&head)?;
@@ -187,7 +216,7 @@ impl Service {
                     }
                 })?;
                 let _ = exchange.principal.set(Arc::new(principal.clone()));
-                let call = endpoints::Call { service: self, principal, values, head: &head };
+                let call = endpoints::Call { service: self, principal, values, head: &head, client };
                 endpoints::private(endpoint, call, body).await
             }
         }

@@ -69,7 +69,7 @@ async fn attend(
     let stream = TokioIo::new(Patient::new(stream, config.write_patience));
     let answering = service_fn(|request| {
         let busy = place.busy();
-        let answer = service.clone().answer(request);
+        let answer = service.clone().answer(request, place.clone());
         async move { Ok::<_, Infallible>(answer.await.map(|body| body.keeping(busy))) }
     });
     let connection = http1::Builder::new()
