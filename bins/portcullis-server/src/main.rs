@@ -133,7 +133,12 @@ fn run(
     let as_root = authenticator(&config);
     give_up(&config)?;
     let authenticator = as_root.or_else(|error| authenticator(&config).map_err(|_| error))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // One thread has nobody to hand work to, or to wake for it.
+    let mut runtime = match config.worker_threads {
+        ..=1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime.worker_threads(config.worker_threads).enable_all().build()?;
     runtime.block_on(live(config, launcher, listener, authenticator, supervisor))
 }
 

@@ -44,6 +44,8 @@ pub struct Config {
     pub rulebook_file: Option<PathBuf>,
     /// What no execution goes beyond.
     pub limits: Limits,
+    /// How many threads answer requests and see to executions.
+    pub worker_threads: usize,
     /// How executions are confined.
     pub sandbox: portcullis_sandbox::Config,
     /// How executions are queued and their output gathered.

@@ -108,6 +108,14 @@ impl Reader {
         let hosts = self.optional("allowed_hosts", names);
         let http = self.http(listen, hosts);
         let sandbox = self.sandbox();
+        let worker_threads = match self.set("worker_threads") {
+            Some(_) => self.get("worker_threads", whole(1..=1_024)),
+            None => {
+                let half = std::thread::available_parallelism().map_or(1, |n| n.get().div_ceil(2));
+                self.note("worker_threads", half);
+                Some(half)
+            }
+        };
         let queue_limit = self.get("queue_limit", whole(1..=1_000_000));
         let queue_limit_per_principal = self.get("queue_limit_per_user", whole(1..=1_000_000));
         let retention_days = self.get("retention_days", whole(0..=36_500_u64));
@@ -125,6 +133,7 @@ impl Reader {
             store: store?,
             rulebook: rulebook?,
             rulebook_file: self.set("rulebook").map(|(file, _)| PathBuf::from(file)),
+            worker_threads: worker_threads?,
             sandbox: portcullis_sandbox::Config {
                 ceilings: limits.clone(),
                 state_directory: data_dir.join("cells"),

@@ -65,6 +65,8 @@ settings! {
         "the level below which nothing runs: `full`, `namespaces`, `landlock`; `best`: the host's best, at least `landlock`"
     "cells" "PORTCULLIS_CELLS" ""
         "how many executions may run at once; as many as processors, at least 2, when not set"
+    "worker_threads" "PORTCULLIS_WORKER_THREADS" ""
+        "threads that answer requests and see to executions; half as many as processors, at least 1, when not set"
     "mounts" "PORTCULLIS_MOUNTS" ""
         "directories that executions see, separated by commas: `/host/dir`, `/host/dir:/where` or `/host/dir:/where:rw`"
     "program_path" "PORTCULLIS_PROGRAM_PATH" "/usr/local/bin:/usr/bin:/bin"
