@@ -18,6 +18,7 @@ mod interfaces;
 mod judged;
 mod kernel;
 mod launcher;
+mod leaks;
 mod leavings;
 mod levels;
 mod limits;
