@@ -24,6 +24,7 @@ mod ids;
 mod life;
 mod lists;
 mod mission;
+mod never_started;
 mod output;
 mod peers;
 mod privilege;

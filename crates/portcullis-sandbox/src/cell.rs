@@ -141,10 +141,20 @@ impl Cell {
                 return Err(Refused::Unenforceable(problem));
             }
         }
-        if limits.processes == 0 || limits.open_files < 4 || limits.memory_bytes < 1 << 20 {
-            let problem =
-                "the permit's limits leave no room for any process (at least 1 process, 4 open files, 1 MiB)";
-            return Err(Refused::Unenforceable(problem.into()));
+        // Below these there is no room for any process; and a tmpfs of size 0 would be one without a bound. See
+        // tmpfs(5).
+        let least = [
+            ("processes", limits.processes.into(), 1),
+            ("open_files", limits.open_files.into(), 4),
+            ("memory_bytes", limits.memory_bytes, 1 << 20),
+            ("disk_bytes", limits.disk_bytes, 1),
+            ("wall_time", u64::from(!limits.wall_time.is_zero()), 1),
+            ("cpu_time", u64::from(!limits.cpu_time.is_zero()), 1),
+        ];
+        if let Some((name, _, least)) = least.into_iter().find(|(_, asked, least)| asked < least) {
+            let least = if name.ends_with("time") { "more than nothing".into() } else { least.to_string() };
+            let problem = format!("the limit `{name}` of the permit leaves no room: it is at least {least}");
+            return Err(Refused::Unenforceable(problem));
         }
         if plan.script.commands().any(|command| command.rights.network != Network::None) {
             let problem =
@@ -313,7 +323,7 @@ impl Cell {
     fn watch(&self, plan: &Plan, pidfd: &OwnedFd, started: Instant) -> Watched {
         let limits = &plan.limits;
         let mut stop: Option<(Ended, Instant)> = None;
-        let deadline = started + limits.wall_time;
+        let deadline = after(started, limits.wall_time);
         loop {
             let now = Instant::now();
             let next = match stop {
@@ -340,7 +350,7 @@ impl Cell {
                         // The first reason stands; a harder way overtakes a gentle one.
                         let first = stop.map_or(ended, |(first, _)| first);
                         let grace = if gently { limits.grace_period } else { Duration::ZERO };
-                        let kill_at = Instant::now() + grace;
+                        let kill_at = after(Instant::now(), grace);
                         let kill_at = stop.map_or(kill_at, |(_, at)| at.min(kill_at));
                         if stop.is_none() && gently {
                             let _ = sys::pidfd_signal(pidfd.as_fd(), libc::SIGTERM);
@@ -362,7 +372,7 @@ impl Cell {
                 Some(_) => {}
                 None if now >= deadline => {
                     let _ = sys::pidfd_signal(pidfd.as_fd(), libc::SIGTERM);
-                    stop = Some((Ended::Limited(Limit::WallTime), now + limits.grace_period));
+                    stop = Some((Ended::Limited(Limit::WallTime), after(now, limits.grace_period)));
                 }
                 None => {
                     if let Some(limit) = self.exceeded(limits) {
@@ -412,6 +422,13 @@ impl Cell {
         let Some(workspace) = &self.host_workspace else { return true };
         removal::empty(workspace).is_ok()
     }
+}
+
+/// Returns when a time is over that may be longer than any clock counts.
+fn after(start: Instant, time: Duration) -> Instant {
+    /// Some three years.
+    const LONG: Duration = Duration::from_secs(100_000_000);
+    start + time.min(LONG)
 }
 
 /// Standard streams of an execution, as the server gave them.
