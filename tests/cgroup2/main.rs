@@ -14,6 +14,7 @@ mod host;
 mod permit;
 mod uml;
 
+mod cores;
 mod groups;
 
 #[path = "../confinement/ends.rs"]

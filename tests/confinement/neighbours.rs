@@ -115,6 +115,81 @@ fn a_signal_reaches_nobody_outside_by_any_call() {
     }
 }
 
+/// Line 23. The launcher is the same file as the probe.
+#[test]
+fn the_services_executable_stays_as_it_is() {
+    use std::os::unix::fs::MetadataExt;
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let bench = Bench::new(&config());
+    let file = crate::host::workshop().join("bin/confinement-probe");
+    let state = || {
+        let found = std::fs::metadata(&file).unwrap();
+        let times = (found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec());
+        (std::fs::read(&file).unwrap(), found.mode(), found.nlink(), found.uid(), times)
+    };
+    let before = state();
+    let own = "/probe/confinement-probe";
+    let calls = format!(
+        "call openat -100 s:/proc/self/exe 1 , openat -100 s:/proc/self/exe 0x201 , openat -100 s:{own} 2 , truncate s:{own} 0 , \
+         unlinkat -100 s:{own} 0 , renameat2 -100 s:{own} -100 s:/tmp/p 0 , linkat -100 s:{own} -100 s:/tmp/p 0 , \
+         openat -100 s:/proc/{}/exe 1 , openat -100 s:/proc/1/exe 1 , openat -100 s:/proc/self/exe 0 , ftruncate $9 0 , \
+         mmap 0 4096 3 1 $9 0",
+        bench.launcher
+    );
+    let refused = [
+        "openat ! EACCES",
+        "openat ! EROFS",
+        "openat ! EACCES",
+        "truncate ! EACCES",
+        "unlinkat ! EROFS",
+        "renameat2 ! …",
+        "linkat ! EXDEV",
+        "openat ! ENOENT",
+        "openat ! ENOENT",
+        "openat = 3",
+        "ftruncate ! EINVAL",
+        "mmap ! EACCES",
+    ];
+    crate::harness::check_everywhere_on(&bench, &calls, writing, &refused);
+    assert!(state() == before, "its bytes, mode, links, owner and times");
+}
+
+/// Line 27. A set of processors holds whoever starts the service, and so every command.
+#[test]
+fn a_command_leaves_no_set_of_processors() {
+    if !has(Level::Namespaces) || !crate::harness::as_root("a set of processors") {
+        return;
+    }
+    struct Set(std::path::PathBuf);
+    impl Drop for Set {
+        fn drop(&mut self) {
+            wait_until("the end of the set", || std::fs::remove_dir(&self.0).is_ok());
+        }
+    }
+    let top = std::path::Path::new("/sys/fs/cgroup/cpuset");
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let set = Set(top.join(format!("of-the-tests-{}", std::process::id())));
+    if processors < 2 || std::fs::create_dir(&set.0).is_err() {
+        std::mem::forget(set);
+        return crate::harness::skip("no set of processors can be made here");
+    }
+    std::fs::write(set.0.join("cpuset.mems"), "0").unwrap();
+    std::fs::write(set.0.join("cpuset.cpus"), "0").unwrap();
+    let place = crate::host::workshop().join("place");
+    std::fs::write(&place, set.0.join("cgroup.procs").as_os_str().as_encoded_bytes()).unwrap();
+    let bench = Bench::started_as("probe-placed", &config()).unwrap();
+    let calls = "call sched_setaffinity 0 8 w:2 , sched_setaffinity 0 8 w:3 , sched_setaffinity 0 8 w:1";
+    // What is outside is left out, where something is left.
+    let held = ["sched_setaffinity ! EINVAL", "sched_setaffinity = 0", "sched_setaffinity = 0"];
+    crate::harness::check_everywhere_on(&bench, calls, writing, &held);
+    check_on(&bench, Line::of("grep -E ^Cpus_allowed_list: /proc/self/status"), &["Cpus_allowed_list:\t0"]);
+    // The control: outside of the set there is another.
+    check_on(&Bench::new(&config()), Line::calls("sched_setaffinity 0 8 w:2"), &["sched_setaffinity = 0"]);
+    drop(bench);
+}
+
 /// Line 21.
 #[test]
 fn processes_of_one_execution_do_not_trace_each_other() {

@@ -2,7 +2,8 @@
 //!
 //! A launcher has no environment and no arguments: what is wanted stands in the name that it was executed by, a
 //! link to the probe. `probe-without-namespaces-as-nobody` is a launcher in a default container, of an ordinary
-//! user; `probe-deaf` one that was started with signals ignored; `probe-failing` one whose steps fail when the
+//! user; `probe-deaf` one that was started with signals ignored; `probe-placed` one in the control group whose
+//! `cgroup.procs` the file `place` beside it names; `probe-failing` one whose steps fail when the
 //! file `faults` beside it says so; `confinement-probe-weakened` one that does without the layers of the confinement
 //! that the file `gone` beside it names, and finds at its start what some of them are there to take away.
 
@@ -28,6 +29,10 @@ pub(crate) fn apply() {
             // SAFETY: ignoring a signal asks for nothing.
             unsafe { libc::signal(signal, libc::SIG_IGN) };
         }
+    }
+    if asks("placed") {
+        let place = std::fs::read(path.with_file_name("place")).expect("the test made it");
+        std::fs::write(Path::new(OsStr::from_bytes(&place)), "0").expect("root may move into a group");
     }
     if asks("as-nobody") {
         const NOBODY: usize = 65_534;
