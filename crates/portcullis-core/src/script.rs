@@ -354,6 +354,26 @@ impl ViewPath {
         self.0.split('/').filter(|part| !part.is_empty())
     }
 
+    /// Returns the path of these components below the root, normalised as by [`ViewPath::resolve`].
+    #[must_use]
+    pub fn of_components<'c>(components: impl IntoIterator<Item = &'c str>) -> Self {
+        let mut path = String::with_capacity(32);
+        for part in components.into_iter().flat_map(|component| component.split('/')) {
+            match part {
+                "" | "." => {}
+                ".." => path.truncate(path.rfind('/').unwrap_or_default()),
+                name => {
+                    path.push('/');
+                    path.push_str(name);
+                }
+            }
+        }
+        if path.is_empty() {
+            path.push('/');
+        }
+        Self(path)
+    }
+
     /// Whether this is `ancestor` or lies beneath it, by whole components.
     #[must_use]
     pub fn is_beneath(&self, ancestor: &Self) -> bool {

@@ -36,7 +36,7 @@ pub(super) fn tar(arguments: &[Word], effects: &mut Effects) -> Result<(), Unkno
                 .zip(&words)
                 .find(|(_, word)| leading_text(word) == "-T" || leading_text(word).starts_with("--files"));
             let before = if old_style { first.map_or(0, |(place, _)| *place) } else { 0 };
-            own.insertions.push((before, "--verbatim-files-from".to_owned()));
+            own.insertions.push((before, "--verbatim-files-from".into()));
         }
     }
     let place = |argument: usize| places.get(argument).copied().unwrap_or_default();
@@ -127,7 +127,7 @@ fn members(reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
     let mut changes: Vec<(usize, Word)> = Vec::new();
     for given in reading.given.iter().filter(|given| given.option.names.contains(&"-C")) {
         for (value, _) in &given.values {
-            directory = if changes.is_empty() { value.clone() } else { beneath(&directory, value) };
+            directory = if changes.is_empty() { value.to_word() } else { beneath(&directory, value) };
             changes.push((given.argument, directory.clone()));
             directories.push(directory.clone());
         }
@@ -139,7 +139,7 @@ fn members(reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
     let added = added.flat_map(|given| given.values.iter().map(|(word, argument)| (word, *argument)));
     let operands = reading.operands.iter().map(|operand| (&operand.word, operand.argument));
     for (word, argument) in operands.chain(added).filter(|_| reads) {
-        let path = force(argument).map_or_else(|| word.clone(), |base| beneath(base, word));
+        let path = force(argument).map_or_else(|| word.to_word(), |base| beneath(base, word));
         if reading.marked("remove") {
             effects.path(EffectKind::Delete, path.clone(), TREE, Some(argument), "option `--remove-files`");
         }

@@ -25,7 +25,7 @@ fn handed_on(operands: &[Operand], effects: &mut Effects) {
         let word = &operand.word;
         let text = leading_text(word);
         let value = text.find('=').and_then(|at| without_prefix(word, at + 1));
-        for path in std::iter::once(word.clone()).chain(value) {
+        for path in std::iter::once(word.to_word()).chain(value) {
             if operand.count != Count::One
                 || path.to_unmatched().contains('/')
                 || path.as_literal() == Some("..")
@@ -151,7 +151,7 @@ pub(super) fn cargo(arguments: &[Word], effects: &mut Effects) -> Result<(), Unk
     }
     let reading = options::read(global, arguments)?;
     roles::apply_options(&reading, effects);
-    effects.environment.push(("CARGO_NET_OFFLINE".to_owned(), "true".to_owned()));
+    effects.environment.push(("CARGO_NET_OFFLINE".into(), "true".into()));
     const HELPERS: [&str; 12] = [
         "ar",
         "as",
@@ -192,7 +192,7 @@ pub(super) fn cargo(arguments: &[Word], effects: &mut Effects) -> Result<(), Unk
         for (value, argument) in &given.values {
             let text = value.to_unmatched();
             if text.contains(['/', '.']) || value.is_glob() || is_unseen(&text) {
-                own.path(EffectKind::Execute, value.clone(), ITSELF, Some(*argument), "option `--target`");
+                own.path(EffectKind::Execute, value.to_word(), ITSELF, Some(*argument), "option `--target`");
             }
         }
     }
@@ -268,7 +268,7 @@ const NPM_NETWORK: [&str; 27] = [
 /// Adds what `npm` runs.
 pub(super) fn npm(reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
     for (name, value) in [("npm_config_offline", "true"), ("npm_config_update_notifier", "false")] {
-        effects.environment.push((name.to_owned(), value.to_owned()));
+        effects.environment.push((name.into(), value.into()));
     }
     effects.helpers.extend(["node", "npm", "sh"].map(str::to_owned));
     let Some(first) = reading.operands.first() else { return Ok(()) };
@@ -295,7 +295,13 @@ pub(super) fn npm(reading: &Reading, effects: &mut Effects) -> Result<(), Unknow
     }
     for given in reading.given.iter().filter(|given| given.option.marks.contains(&"workspace")) {
         for (value, argument) in &given.values {
-            effects.path(EffectKind::Execute, value.clone(), ITSELF, Some(*argument), "option `--workspace`");
+            effects.path(
+                EffectKind::Execute,
+                value.to_word(),
+                ITSELF,
+                Some(*argument),
+                "option `--workspace`",
+            );
         }
     }
     handed_on(reading.operands.get(1..).unwrap_or_default(), effects);
@@ -314,7 +320,7 @@ pub(super) fn node(reading: &Reading, effects: &mut Effects) -> Result<(), Unkno
     if reading.marked("test") {
         for operand in &reading.operands {
             let argument = Some(operand.argument);
-            effects.path(EffectKind::Execute, operand.word.clone(), ITSELF, argument, "operand");
+            effects.path(EffectKind::Execute, operand.word.to_word(), ITSELF, argument, "operand");
         }
         project(effects, "the project's tests");
         return Ok(());
@@ -339,7 +345,7 @@ fn script_file(operands: &[Operand], effects: &mut Effects) -> Result<(), Unknow
         effects.unbounded(EffectKind::Execute, "code comes from standard input", argument, via);
         return Ok(());
     }
-    effects.path(EffectKind::Execute, file.word.clone(), ITSELF, argument, via);
+    effects.path(EffectKind::Execute, file.word.to_word(), ITSELF, argument, via);
     effects.path(EffectKind::Write, implied("."), ENTRY, None, "the code that is run");
     handed_on(rest, effects);
     Ok(())

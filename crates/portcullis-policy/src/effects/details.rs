@@ -127,7 +127,7 @@ fn sed(reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
         }
     }
     if deeds.is_empty() && !reading.marked("sandbox") {
-        effects.insertions.push((0, "--sandbox".to_owned()));
+        effects.insertions.push((0, "--sandbox".into()));
     }
     Ok(())
 }
@@ -158,7 +158,7 @@ fn awk(program: &str, reading: &Reading, effects: &mut Effects) -> Result<(), Un
         }
     }
     if program == "gawk" && deeds.is_empty() && !reading.marked("sandbox") {
-        effects.insertions.push((0, "--sandbox".to_owned()));
+        effects.insertions.push((0, "--sandbox".into()));
     }
     Ok(())
 }
@@ -204,11 +204,11 @@ fn jq(reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
 fn man(reading: &Reading, effects: &mut Effects) {
     for operand in &reading.operands {
         if operand.count != Count::One || operand.word.to_unmatched().contains('/') {
-            effects.path(EffectKind::Read, operand.word.clone(), ITSELF, Some(operand.argument), "operand");
+            effects.path(EffectKind::Read, operand.word.to_word(), ITSELF, Some(operand.argument), "operand");
         }
     }
     for name in ["MANPAGER", "PAGER"] {
-        effects.environment.push((name.to_owned(), "cat".to_owned()));
+        effects.environment.push((name.into(), "cat".into()));
     }
     const HELPERS: [&str; 10] =
         ["cat", "col", "groff", "grotty", "gzip", "nroff", "preconv", "tbl", "troff", "zsoelim"];

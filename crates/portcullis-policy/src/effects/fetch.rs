@@ -122,13 +122,13 @@ pub(super) fn curl(reading: &Reading, effects: &mut Effects) -> Result<(), Unkno
     let disabled = reading
         .given
         .first()
-        .is_some_and(|given| given.argument == 0 && matches!(given.written.as_str(), "-q" | "--disable"));
+        .is_some_and(|given| given.argument == 0 && matches!(given.written, "-q" | "--disable"));
     if !disabled {
-        effects.insertions.push((0, "-q".to_owned()));
+        effects.insertions.push((0, "-q".into()));
     }
     let query = reading.marked("get") && !reading.marked("next");
     let directory = reading.given.iter().rev().find(|given| given.option.marks.contains(&"directory"));
-    let directory = directory.and_then(|given| given.values.first()).map(|(word, _)| word.clone());
+    let directory = directory.and_then(|given| given.values.first()).map(|(word, _)| word.to_word());
     for given in &reading.given {
         let Some((value, argument)) = given.values.first() else { continue };
         let via = format!("option `{}`", given.written);
@@ -273,7 +273,7 @@ fn sent(
 /// Adds what `wget` reaches, sends and writes.
 pub(super) fn wget(reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
     for text in ["--no-config", "--no-hsts", "--max-redirect=0"] {
-        effects.insertions.push((0, text.to_owned()));
+        effects.insertions.push((0, text.into()));
     }
     for given in &reading.given {
         let Some((value, argument)) = given.values.first() else { continue };
@@ -282,7 +282,7 @@ pub(super) fn wget(reading: &Reading, effects: &mut Effects) -> Result<(), Unkno
         }
     }
     let directory = reading.given.iter().rev().find(|given| given.option.marks.contains(&"directory"));
-    let directory = directory.and_then(|given| given.values.first()).map(|(word, _)| word.clone());
+    let directory = directory.and_then(|given| given.values.first()).map(|(word, _)| word.to_word());
     let directory = directory.unwrap_or_else(|| implied("."));
     for operand in &reading.operands {
         let (argument, via) = (Some(operand.argument), "operand");

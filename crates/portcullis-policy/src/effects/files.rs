@@ -15,12 +15,12 @@ const TREE: Extent = Extent { reach: Reach::Tree, follow_links: false };
 pub(super) fn copy(program: &str, reading: &Reading, effects: &mut Effects) {
     let target = reading.given.iter().rev().find(|given| given.option.marks.contains(&"target"));
     let target =
-        target.and_then(|given| given.values.first()).map(|(word, argument)| (word.clone(), *argument));
+        target.and_then(|given| given.values.first()).map(|(word, argument)| (word.to_word(), *argument));
     let operands: Vec<&Operand> = reading.operands.iter().collect();
     let (sources, target) = match (target, operands.as_slice()) {
         (Some(target), sources) => (sources.to_vec(), target),
         (None, [only]) if program == "ln" => (vec![*only], (implied("."), only.argument)),
-        (None, [sources @ .., last]) => (sources.to_vec(), (last.word.clone(), last.argument)),
+        (None, [sources @ .., last]) => (sources.to_vec(), (last.word.to_word(), last.argument)),
         (None, []) => return,
     };
     // With one pattern alone, its matches are sources and target.
@@ -134,7 +134,7 @@ pub(super) fn compress(program: &str, reading: &Reading, effects: &mut Effects) 
             continue;
         }
         let argument = Some(operand.argument);
-        effects.path(EffectKind::Read, word.clone(), extent, argument, "operand");
+        effects.path(EffectKind::Read, word.to_word(), extent, argument, "operand");
         if stdout {
             continue;
         }
@@ -146,10 +146,10 @@ pub(super) fn compress(program: &str, reading: &Reading, effects: &mut Effects) 
         let made = if expand { made } else { with_any_suffix(word) };
         effects.path(EffectKind::Write, made.clone(), ITSELF, argument, "operand");
         if recursive {
-            effects.path(EffectKind::Write, word.clone(), TREE, argument, "operand");
+            effects.path(EffectKind::Write, word.to_word(), TREE, argument, "operand");
         }
         if !reading.marked("keep") {
-            effects.path(EffectKind::Delete, word.clone(), extent, argument, "operand");
+            effects.path(EffectKind::Delete, word.to_word(), extent, argument, "operand");
             if expand {
                 effects.path(EffectKind::Delete, made, ITSELF, argument, "operand");
             }
@@ -176,7 +176,7 @@ pub(super) fn rmdir(reading: &Reading, effects: &mut Effects) {
         return;
     }
     for operand in &reading.operands {
-        let mut path = operand.word.clone();
+        let mut path = operand.word.to_word();
         while let Some(Piece::Text(text)) = path.pieces.last().filter(|_| !climbs(&path)) {
             let trimmed = text.trim_end_matches('/');
             let Some((parent, _)) = trimmed.rsplit_once('/') else { break };
@@ -221,7 +221,7 @@ pub(super) fn unzip(reading: &Reading, effects: &mut Effects) {
         .take_while(|operand| operand.count != Count::One)
         .chain(reading.operands.iter().find(|operand| operand.count == Count::One))
     {
-        effects.path(EffectKind::Read, operand.word.clone(), ITSELF, Some(operand.argument), "operand");
+        effects.path(EffectKind::Read, operand.word.to_word(), ITSELF, Some(operand.argument), "operand");
     }
     if !reading.marked("list") && !reading.marked("directory") {
         let extent = Extent { reach: Reach::Entry, follow_links: false };
@@ -231,7 +231,7 @@ pub(super) fn unzip(reading: &Reading, effects: &mut Effects) {
         return;
     }
     let directory = reading.given.iter().find(|given| given.option.marks.contains(&"directory"));
-    let directory = directory.and_then(|given| given.values.first()).map(|(word, _)| word.clone());
+    let directory = directory.and_then(|given| given.values.first()).map(|(word, _)| word);
     for operand in reading.operands.iter().skip(1).filter(|operand| operand.count == Count::One) {
         let text = operand.word.to_unmatched();
         let member = implied(text.trim_start_matches('/'));

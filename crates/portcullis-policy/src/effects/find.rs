@@ -179,7 +179,7 @@ impl<'a> Reader<'a> {
         if PLAIN.contains(&predicate) {
             return Ok(());
         }
-        self.effects.options.push((predicate.to_owned(), at));
+        self.effects.options.push((predicate.to_owned().into(), at));
         if TEXT.contains(&predicate) {
             let (value, value_at) = self.argument(predicate)?;
             if predicate == "-maxdepth" {

@@ -51,7 +51,7 @@ pub(super) fn read(arguments: &[Word], effects: &mut Effects) -> Result<(), Unkn
     let mut directory: Option<Word> = None;
     for given in reading.given.iter().filter(|given| given.option.names.contains(&"-C")) {
         for (value, _) in &given.values {
-            directory = Some(directory.map_or_else(|| value.clone(), |base| beneath(&base, value)));
+            directory = Some(directory.map_or_else(|| value.to_word(), |base| beneath(&base, value)));
         }
     }
     if directory.as_ref().is_some_and(|word| is_unseen(&word.to_unmatched())) {
@@ -123,10 +123,10 @@ fn details(
     effects.effect(kind, Subject::Repository, None, "sub-command");
     match key {
         "git/log" | "git/show" | "git/diff" | "git/whatchanged" | "git/stash/list" | "git/stash/show" => {
-            effects.insertions.push((0, "--no-ext-diff".to_owned()));
-            effects.insertions.push((0, "--no-textconv".to_owned()));
+            effects.insertions.push((0, "--no-ext-diff".into()));
+            effects.insertions.push((0, "--no-textconv".into()));
         }
-        "git/blame" | "git/annotate" => effects.insertions.push((0, "--no-textconv".to_owned())),
+        "git/blame" | "git/annotate" => effects.insertions.push((0, "--no-textconv".into())),
         "git/checkout" => checkout(reading, length, effects),
         "git/restore" if !reading.marked("staged") => {
             let first = reading.operands.first().map(|operand| operand.argument);
@@ -167,7 +167,7 @@ fn checkout(reading: &Reading, length: usize, effects: &mut Effects) {
         let why = "changes to these files are thrown away";
         effects.unbounded(EffectKind::Delete, why, Some(path.argument), "operand");
     } else if revisions.len() == 1 && reading.before_terminator.is_none() {
-        effects.insertions.push((length, "--".to_owned()));
+        effects.insertions.push((length, "--".into()));
     }
 }
 
@@ -206,7 +206,7 @@ fn archive(reading: &Reading, effects: &mut Effects) {
     if let (None, Some((output, _))) = (format, output) {
         let name = output.to_unmatched();
         if !ARCHIVES.iter().any(|format| name.ends_with(&format!(".{format}"))) {
-            effects.insertions.push((0, "--format=tar".to_owned()));
+            effects.insertions.push((0, "--format=tar".into()));
         }
     }
 }
@@ -256,15 +256,15 @@ fn neutralise(name: &str, effects: &mut Effects) {
         ("PAGER", "cat"),
     ];
     for setting in CONFIGURATION {
-        effects.insertions.push((0, "-c".to_owned()));
-        effects.insertions.push((0, setting.to_owned()));
+        effects.insertions.push((0, "-c".into()));
+        effects.insertions.push((0, setting.into()));
     }
     if name == "archive" {
         for format in ["tgz", "tar.gz"] {
-            effects.insertions.push((0, "-c".to_owned()));
-            effects.insertions.push((0, format!("tar.{format}.command=git archive gzip")));
+            effects.insertions.push((0, "-c".into()));
+            effects.insertions.push((0, format!("tar.{format}.command=git archive gzip").into()));
         }
     }
-    effects.environment.extend(ENVIRONMENT.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    effects.environment.extend(ENVIRONMENT.map(|(name, value)| (name.into(), value.into())));
     effects.helpers.push("git".to_owned());
 }

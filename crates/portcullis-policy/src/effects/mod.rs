@@ -37,6 +37,8 @@ mod zip;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use portcullis_core::Word;
 
 /// What one simple command would do, by its words.
@@ -49,12 +51,12 @@ pub(crate) struct Effects {
     /// The sub-command, of programs that have such: `status` of `git status`.
     pub(crate) subcommand: Option<String>,
     /// The options given: canonical name (the long one where there is one) and the argument's index.
-    pub(crate) options: Vec<(String, usize)>,
+    pub(crate) options: Vec<(Cow<'static, str>, usize)>,
     /// Arguments the permit must add so that the program does no more than this: each goes before the
     /// argument with that index (as written; the number of arguments: behind them all), in this order.
-    pub(crate) insertions: Vec<(usize, String)>,
+    pub(crate) insertions: Vec<(usize, Cow<'static, str>)>,
     /// Variables the permit must set for the same reason.
-    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) environment: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     /// The directory that the program goes to before it does anything (`git -C DIR`): it must be in the workspace.
     pub(crate) directory: Option<Word>,
     /// Programs it starts by itself to do its work (`gzip` for `tar -z`): they need no allowance of their own, and
@@ -72,7 +74,7 @@ pub(crate) struct Effect {
     /// Which argument says so; `None` when the program does it by itself.
     pub(crate) argument: Option<usize>,
     /// How that argument says so, for messages: `operand`, ``option `-o` ``.
-    pub(crate) via: String,
+    pub(crate) via: Cow<'static, str>,
 }
 
 /// What is done.

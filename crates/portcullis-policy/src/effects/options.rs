@@ -1,5 +1,7 @@
 //! Reads words the way `getopt_long` does: which are options, which are their values, which are operands.
 
+use std::borrow::Cow;
+
 use portcullis_core::Word;
 
 use super::Unknown;
@@ -7,24 +9,43 @@ use super::table::{Opt, Style, Table, Takes};
 use super::unseen::may_be_option;
 use super::words::{leading_text, without_prefix};
 
+/// A word of the line, or one made of part of it. It is a [`Word`] to who looks at it.
+#[derive(Debug)]
+pub(super) struct Held<'a>(Cow<'a, Word>);
+
+impl Held<'_> {
+    /// Returns a word of its own.
+    pub(super) fn to_word(&self) -> Word {
+        self.0.as_ref().clone()
+    }
+}
+
+impl std::ops::Deref for Held<'_> {
+    type Target = Word;
+
+    fn deref(&self) -> &Word {
+        &self.0
+    }
+}
+
 /// An option that is given.
-#[derive(Debug, Clone)]
-pub(super) struct Given {
+#[derive(Debug)]
+pub(super) struct Given<'a> {
     /// The option.
     pub(super) option: &'static Opt,
     /// Its values, each with the argument it stands in.
-    pub(super) values: Vec<(Word, usize)>,
+    pub(super) values: Vec<(Held<'a>, usize)>,
     /// Its name as it was written: `-o`, `--outp`.
-    pub(super) written: String,
+    pub(super) written: &'a str,
     /// The argument it stands in.
     pub(super) argument: usize,
 }
 
 /// A word that is no option and no value.
-#[derive(Debug, Clone)]
-pub(super) struct Operand {
+#[derive(Debug)]
+pub(super) struct Operand<'a> {
     /// The word.
-    pub(super) word: Word,
+    pub(super) word: Held<'a>,
     /// Its index.
     pub(super) argument: usize,
     /// How many words it becomes when its pattern is expanded.
@@ -50,12 +71,12 @@ impl Count {
 }
 
 /// Words told apart.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Reading {
+#[derive(Debug, Default)]
+pub(super) struct Reading<'a> {
     /// The options, in order.
-    pub(super) given: Vec<Given>,
+    pub(super) given: Vec<Given<'a>>,
     /// The operands, in order.
-    pub(super) operands: Vec<Operand>,
+    pub(super) operands: Vec<Operand<'a>>,
     /// Whether what follows the last word cannot be an option: `--` was given, or operands end the options.
     pub(super) closed: bool,
     /// How many operands stand before the terminator `--`, when it is given.
@@ -66,9 +87,9 @@ pub(super) struct Reading {
     pub(super) open: Option<usize>,
 }
 
-impl Reading {
+impl<'a> Reading<'a> {
     /// Returns the last one given of the option with this name.
-    pub(super) fn last(&self, name: &str) -> Option<&Given> {
+    pub(super) fn last(&self, name: &str) -> Option<&Given<'a>> {
         self.given.iter().rev().find(|given| given.option.names.contains(&name))
     }
 
@@ -79,7 +100,7 @@ impl Reading {
 }
 
 /// Tells the words of a program apart.
-pub(super) fn read(table: &'static Table, arguments: &[Word]) -> Result<Reading, Unknown> {
+pub(super) fn read<'a>(table: &'static Table, arguments: &'a [Word]) -> Result<Reading<'a>, Unknown> {
     let mut reader = Reader { table, arguments, next: 0, reading: Reading::default() };
     while let Some(word) = reader.take() {
         reader.word(word)?;
@@ -92,7 +113,7 @@ struct Reader<'a> {
     arguments: &'a [Word],
     /// The index of the next word.
     next: usize,
-    reading: Reading,
+    reading: Reading<'a>,
 }
 
 impl<'a> Reader<'a> {
@@ -125,7 +146,7 @@ impl<'a> Reader<'a> {
         if word.is_glob() {
             // Unmatched, the word is an option; matched, it is operands.
             self.reading.operands.push(Operand {
-                word: word.clone(),
+                word: Held(Cow::Borrowed(word)),
                 argument: self.current(),
                 count: Count::Any,
             });
@@ -139,9 +160,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn operand(&mut self, word: &Word) {
+    fn operand(&mut self, word: &'a Word) {
         let count = if word.is_glob() { Count::Several } else { Count::One };
-        self.reading.operands.push(Operand { word: word.clone(), argument: self.current(), count });
+        self.reading.operands.push(Operand {
+            word: Held(Cow::Borrowed(word)),
+            argument: self.current(),
+            count,
+        });
         self.reading.closed |= self.table.style.first;
     }
 
@@ -159,7 +184,7 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         let option = resolve_long(self.table, name).map_err(|problem| self.unknown(name, problem))?;
-        self.give(option, name.to_owned(), attached, word)
+        self.give(option, name, attached, word)
     }
 
     /// Whether `--no-NAME` undoes an option that has no effect on what this module tells.
@@ -186,7 +211,7 @@ impl<'a> Reader<'a> {
         let style = self.table.style;
         let whole = |option: &&Opt| text.len() > 2 && option.names.contains(&text);
         if let Some(option) = self.table.options.iter().find(whole).filter(|_| !word.is_glob()) {
-            return self.give(option, text.to_owned(), None, word);
+            return self.give(option, text, None, word);
         }
         let mut digits = false;
         for (at, letter) in text.char_indices().skip(1) {
@@ -194,10 +219,8 @@ impl<'a> Reader<'a> {
                 digits = true;
                 continue;
             }
-            let name = format!("-{letter}");
-            let Some(option) = self.table.options.iter().find(|option| option.names.contains(&name.as_str()))
-            else {
-                return Err(self.unknown(&name, None));
+            let Some((option, name)) = short_option(self.table, letter) else {
+                return Err(self.unknown(&format!("-{letter}"), None));
             };
             let behind = at + letter.len_utf8();
             let last = behind == text.len() && !word.is_glob();
@@ -230,20 +253,20 @@ impl<'a> Reader<'a> {
         let option = |name: &str| self.table.options.iter().find(|option| option.names.contains(&name));
         let exact = option(text).or_else(|| text.strip_prefix('-').and_then(option));
         if let Some(found) = exact {
-            return self.give(found, text.to_owned(), None, word);
+            return self.give(found, text, None, word);
         }
         if let Some((name, _)) = text.split_once('=')
             && self.table.style.equals
             && let Some(found) = option(name)
         {
             let rest = without_prefix(word, name.len() + 1);
-            return self.give(found, name.to_owned(), rest, word);
+            return self.give(found, name, rest, word);
         }
         let letter = text.char_indices().nth(2).map_or(text.len(), |(at, _)| at);
         let name = text.get(..letter).unwrap_or(text);
         match option(name) {
             Some(found) if found.takes != Takes::Nothing => {
-                self.give(found, name.to_owned(), without_prefix(word, letter), word)
+                self.give(found, name, without_prefix(word, letter), word)
             }
             _ => Err(self.unknown(text, None)),
         }
@@ -252,7 +275,7 @@ impl<'a> Reader<'a> {
     fn give(
         &mut self,
         option: &'static Opt,
-        written: String,
+        written: &'a str,
         attached: Option<Word>,
         word: &Word,
     ) -> Result<(), Unknown> {
@@ -263,9 +286,9 @@ impl<'a> Reader<'a> {
                 return Err(self.usage(&format!("`{written}` takes no value")));
             }
             Takes::Nothing => {}
-            Takes::Perhaps(_) => values.extend(attached.map(|value| (value, argument))),
+            Takes::Perhaps(_) => values.extend(attached.map(|value| (Held(Cow::Owned(value)), argument))),
             Takes::Values(roles) => {
-                values.extend(attached.map(|value| (value, argument)));
+                values.extend(attached.map(|value| (Held(Cow::Owned(value)), argument)));
                 while values.len() < roles.len() {
                     let Some(value) = self.take() else {
                         return Err(self.usage(&format!("`{written}` wants a value")));
@@ -277,12 +300,12 @@ impl<'a> Reader<'a> {
                         }
                         // The first match is the value, the others are operands.
                         self.reading.operands.push(Operand {
-                            word: value.clone(),
+                            word: Held(Cow::Borrowed(value)),
                             argument: at,
                             count: Count::Any,
                         });
                     }
-                    values.push((value.clone(), at));
+                    values.push((Held(Cow::Borrowed(value)), at));
                 }
             }
         }
@@ -309,6 +332,15 @@ impl<'a> Reader<'a> {
             },
         }
     }
+}
+
+/// Finds the option with this one letter, and its name.
+fn short_option(table: &'static Table, letter: char) -> Option<(&'static Opt, &'static str)> {
+    let is_meant = |name: &&'static str| {
+        let mut letters = name.chars();
+        letters.next() == Some('-') && letters.next() == Some(letter) && letters.next().is_none()
+    };
+    table.options.iter().find_map(|option| Some((option, option.names.iter().copied().find(is_meant)?)))
 }
 
 /// Finds the option with this long name, or the one that it abbreviates. The error says between which it is

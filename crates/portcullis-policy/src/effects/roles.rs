@@ -1,5 +1,7 @@
 //! Turns options and operands into effects, by the roles that the table gives them.
 
+use std::borrow::Cow;
+
 use portcullis_core::Word;
 
 use super::options::{Count, Operand, Reading};
@@ -10,12 +12,12 @@ use super::{Effect, EffectKind, Effects, Reach, Subject, Unknown};
 /// The marks that are set: the table's own and those of the options given.
 pub(super) struct Marks<'a> {
     table: &'a Table,
-    reading: &'a Reading,
+    reading: &'a Reading<'a>,
 }
 
 impl<'a> Marks<'a> {
     /// Looks at a program's words.
-    pub(super) fn of(table: &'a Table, reading: &'a Reading) -> Self {
+    pub(super) fn of(table: &'a Table, reading: &'a Reading<'a>) -> Self {
         Self { table, reading }
     }
 
@@ -85,13 +87,22 @@ pub(super) fn apply(table: &'static Table, reading: &Reading, effects: &mut Effe
     Ok(())
 }
 
+/// Returns how an argument says what is done; the usual ways cost no allocation.
+fn known(via: &str) -> Cow<'static, str> {
+    const USUAL: [&str; 3] = ["operand", "sub-command", "the directory in force"];
+    match USUAL.iter().find(|usual| **usual == via) {
+        Some(usual) => Cow::Borrowed(usual),
+        None => Cow::Owned(via.to_owned()),
+    }
+}
+
 /// Adds what the options do, and names them.
 pub(super) fn apply_options(reading: &Reading, effects: &mut Effects) {
     for given in &reading.given {
-        let via = format!("option `{}`", given.written);
-        effects.options.push((given.option.canonical().to_owned(), given.argument));
+        let via = || format!("option `{}`", given.written);
+        effects.options.push((given.option.canonical().into(), given.argument));
         if let Some((kind, why)) = given.option.does {
-            effects.unbounded(kind, why, Some(given.argument), &via);
+            effects.unbounded(kind, why, Some(given.argument), &via());
         }
         let roles: &[Role] = match &given.option.takes {
             Takes::Nothing => &[],
@@ -99,7 +110,9 @@ pub(super) fn apply_options(reading: &Reading, effects: &mut Effects) {
             Takes::Values(roles) => roles,
         };
         for (role, (value, argument)) in roles.iter().zip(&given.values) {
-            effects.add(*role, value, ITSELF, Some(*argument), &via);
+            if *role != Role::Text {
+                effects.add(*role, value, ITSELF, Some(*argument), &via());
+            }
         }
     }
 }
@@ -254,7 +267,7 @@ impl Effects {
     /// Adds an effect, unless it has just been added. Only the last ones are looked at, so that long lines take no longer
     /// for each of their words; one that is there twice does no harm.
     pub(super) fn effect(&mut self, kind: EffectKind, subject: Subject, argument: Option<usize>, via: &str) {
-        let effect = Effect { kind, subject, argument, via: via.to_owned() };
+        let effect = Effect { kind, subject, argument, via: known(via) };
         if !self.list.iter().rev().take(8).any(|earlier| *earlier == effect) {
             self.list.push(effect);
         }

@@ -50,7 +50,7 @@ pub(super) fn effects_of(inner: &Inner) -> Result<Effects, Unknown> {
             && !options::read(table, &arguments)?.closed
         {
             // Behind `--`, what is appended cannot be an option.
-            insertion = Some((arguments.len(), "--".to_owned()));
+            insertion = Some((arguments.len(), "--".into()));
             arguments.push(implied("--"));
         }
         let pieces = vec![Piece::Text(ANYTHING.to_string()), Piece::AnyString];

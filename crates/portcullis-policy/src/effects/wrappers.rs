@@ -47,7 +47,7 @@ fn command(operands: &[Operand], effects: &mut Effects) {
         return;
     }
     effects.inner.push(Inner {
-        words: operands.iter().map(|operand| operand.word.clone()).collect(),
+        words: operands.iter().map(|operand| operand.word.to_word()).collect(),
         appended: false,
         placeholder: None,
         argument: first.argument,
@@ -85,7 +85,7 @@ fn env(reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
         operands = rest;
     }
     let directory =
-        reading.last("--chdir").and_then(|given| given.values.first()).map(|(word, _)| word.clone());
+        reading.last("--chdir").and_then(|given| given.values.first()).map(|(word, _)| word.to_word());
     if directory.as_ref().is_some_and(Word::is_glob) {
         return Err(Unknown::Usage {
             problem: "a pattern cannot stand for a directory".into(),
@@ -166,7 +166,7 @@ fn flock(operands: &[Operand], effects: &mut Effects) {
         return;
     }
     let argument = Some(file.argument);
-    effects.path(EffectKind::Write, file.word.clone(), super::roles::ITSELF, argument, "operand");
+    effects.path(EffectKind::Write, file.word.to_word(), super::roles::ITSELF, argument, "operand");
     match rest.split_first() {
         Some((option, rest)) if matches!(option.word.as_literal(), Some("-c" | "--command")) => {
             shell_words(rest, effects);

@@ -177,7 +177,7 @@ pub(super) fn read(arguments: &[Word], effects: &mut Effects) -> Result<(), Unkn
             };
             let behind = dashed.get(name.len()..).unwrap_or_default().to_owned();
             rest = rest.get(rest.len() - behind.len()..).unwrap_or_default();
-            effects.options.push(((*name).to_owned(), at));
+            effects.options.push(((*name).into(), at));
             let via = format!("option `{name}`");
             match kind {
                 Zip::Plain => {}

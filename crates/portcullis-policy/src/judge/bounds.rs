@@ -142,7 +142,7 @@ impl Bounds<'_> {
         Some(denial)
     }
 
-    fn targets(&self, touch: &Touch<'_>) -> Result<Vec<Target>, Box<Denial>> {
+    fn targets<'t>(&'t self, touch: &Touch<'t>) -> Result<Vec<Target<'t>>, Box<Denial>> {
         let mut targets = Vec::new();
         for directory in self.directories {
             match Target::resolve(directory, touch.word) {
@@ -165,7 +165,7 @@ impl Bounds<'_> {
     }
 
     /// Checks that no protected directory is touched, and returns what the path may be.
-    fn protected(&self, touch: &Touch<'_>) -> Result<Vec<Target>, Box<Denial>> {
+    fn protected<'t>(&'t self, touch: &Touch<'t>) -> Result<Vec<Target<'t>>, Box<Denial>> {
         let targets = self.targets(touch)?;
         for place in self.asker.protected(self.book) {
             for target in &targets {
@@ -189,12 +189,12 @@ impl Bounds<'_> {
         Ok(targets)
     }
 
-    fn is_exempt(&self, target: &Target) -> bool {
-        target.as_path().is_some_and(|path| self.book.exempt.contains(&path))
+    fn is_exempt(&self, target: &Target<'_>) -> bool {
+        self.book.exempt.iter().any(|path| target.is(path))
     }
 
     /// Checks one path against everything that bounds paths, and returns what it may be.
-    fn path(&self, touch: &Touch<'_>) -> Result<Vec<Target>, Box<Denial>> {
+    fn path<'t>(&'t self, touch: &Touch<'t>) -> Result<Vec<Target<'t>>, Box<Denial>> {
         let targets = self.protected(touch)?;
         let reads_or_writes =
             matches!(touch.kind, EffectKind::Read | EffectKind::Examine | EffectKind::Write);
@@ -266,8 +266,8 @@ impl Bounds<'_> {
         Ok(targets)
     }
 
-    fn in_workspace(&self, touch: &Touch<'_>, targets: &[Target]) -> Checked {
-        let inside = |target: &Target| {
+    fn in_workspace(&self, touch: &Touch<'_>, targets: &[Target<'_>]) -> Checked {
+        let inside = |target: &Target<'_>| {
             target.is_in(&self.book.workspace)
                 || self.asker.writable().any(|place| target.is_in(place))
                 || self.is_exempt(target)
@@ -285,14 +285,14 @@ impl Bounds<'_> {
         Err(Box::new(denial(PATH_OUTSIDE_WORKSPACE, touch.span, shown, message)))
     }
 
-    fn read_only(&self, touch: &Touch<'_>, targets: &[Target]) -> Checked {
+    fn read_only(&self, touch: &Touch<'_>, targets: &[Target<'_>]) -> Checked {
         for part in &self.book.read_only {
             // What git keeps in its repository is an effect of its own kind; a path in it that an operand or option
             // names is like any other (`git archive -o .git/hooks/post-commit`).
             let may_write = !touch.by_redirection
                 && self.program != "git"
                 && part.writers.iter().any(|writer| writer.as_str() == self.program);
-            let touched = |target: &Target| match &part.place {
+            let touched = |target: &Target<'_>| match &part.place {
                 Place::Name(name) => target.may_name(&self.book.workspace, name),
                 Place::Path(path) => {
                     let holds = touch.reach == Reach::Tree || touch.kind == EffectKind::Delete;

@@ -42,19 +42,19 @@ struct Call<'w> {
 struct Judged {
     rights: portcullis_core::Rights,
     /// Arguments to add, by the index of the argument they stand before.
-    insertions: Vec<(usize, String)>,
-    environment: Vec<(String, String)>,
+    insertions: Vec<(usize, Cow<'static, str>)>,
+    environment: Vec<(Cow<'static, str>, Cow<'static, str>)>,
 }
 
 impl<'a> Judge<'a> {
     /// Judges a command of the line for every directory it may run in. `None` when it is denied.
     pub(super) fn command(
         &mut self,
-        command: &LineCommand,
+        command: LineCommand,
         directories: &[ViewPath],
     ) -> Option<SimpleCommand> {
         let assignments: Vec<_> =
-            command.assignments.iter().map(|one| (one.name.clone(), one.value.clone(), one.span)).collect();
+            command.assignments.into_iter().map(|one| (one.name, one.value, one.span)).collect();
         let judged = self.call(Call {
             words: &command.words,
             span: command.span,
@@ -64,17 +64,20 @@ impl<'a> Judge<'a> {
             redirections: &command.redirections,
             depth: 0,
         })?;
-        let (name, arguments) = command.words.split_first()?;
+        let mut words = command.words.into_iter();
+        let name = words.next()?;
         let program = ProgramName::parse(name.as_literal()?)?;
         if !self.programs.contains(&program) {
             self.programs.push(program.clone());
         }
         let written = assignments.into_iter().map(|(name, value, _)| (name, value));
+        let added =
+            judged.environment.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned()));
         Some(SimpleCommand {
             program,
-            arguments: with_insertions(arguments, &judged.insertions, name.span),
-            assignments: written.chain(judged.environment).collect(),
-            redirections: command.redirections.clone(),
+            arguments: with_insertions(words, judged.insertions, name.span),
+            assignments: written.chain(added).collect(),
+            redirections: command.redirections,
             rights: judged.rights,
             span: command.span,
         })
@@ -147,15 +150,24 @@ impl<'a> Judge<'a> {
         found: &Effects,
         call: Call<'_>,
     ) -> Option<Judged> {
+        // A rule that says no to the sub-command or an option is passed over without a word, for as long as another one
+        // may allow them: what is allowed takes no longer for rules that do not allow it.
+        let fits = |rule: &Rule| {
+            has_subcommand(rule, found) && found.options.iter().all(|(option, _)| allows_option(rule, option))
+        };
+        let (fitting, others) =
+            (rules.iter().filter(|rule| fits(rule)), rules.iter().filter(|rule| !fits(rule)));
         // A rule that has the sub-command is nearer than one that lacks it, whatever else it denies.
         let mut nearest: Option<(bool, Vec<Denial>)> = None;
-        for rule in rules {
+        for rule in fitting.chain(others) {
             match self.by_rule(rule, program, found, call) {
                 Ok(judged) => {
                     self.note_rule(rule);
-                    let mut allowed = rule.environment.clone();
-                    allowed.extend(self.book.environment.iter().cloned());
-                    self.variables.push(allowed);
+                    if let Some(variables) = &mut self.variables {
+                        let mut allowed = rule.environment.clone();
+                        allowed.extend(self.book.environment.iter().cloned());
+                        variables.push(allowed);
+                    }
                     return Some(judged);
                 }
                 Err(denials) => {
@@ -191,7 +203,7 @@ impl<'a> Judge<'a> {
         for (option, at) in &found.options {
             if !allows_option(rule, option) {
                 let message = format!("the option `{option}` of `{program}` is not allowed{}", because(rule));
-                let one = denial(OPTION_NOT_ALLOWED, span_of(Some(*at)), option, message);
+                let one = denial(OPTION_NOT_ALLOWED, span_of(Some(*at)), &**option, message);
                 denials.push(by(rule, one));
             }
         }
@@ -299,7 +311,7 @@ impl<'a> Judge<'a> {
             let subcommand = found.subcommand.as_deref().unwrap_or("");
             let by_subcommand = rule.subcommands.is_empty() || rule.subcommands.contains(subcommand);
             let by_option = rule.options_denied.is_empty()
-                || found.options.iter().any(|(option, _)| rule.options_denied.contains(option));
+                || found.options.iter().any(|(option, _)| rule.options_denied.contains(&**option));
             let by_path = rule.paths.is_empty() || {
                 let redirected = call.redirections.iter().filter_map(|one| match &one.target {
                     RedirectionTarget::Read(path)
@@ -369,7 +381,9 @@ impl<'a> Judge<'a> {
             if program == "env" {
                 // `env -i` would take away what is set around it.
                 judged.insertions.extend(
-                    needed.into_iter().map(|(name, value)| (inner.argument, format!("{name}={value}"))),
+                    needed
+                        .into_iter()
+                        .map(|(name, value)| (inner.argument, format!("{name}={value}").into())),
                 );
             } else {
                 judged.environment.extend(needed);
@@ -438,7 +452,7 @@ impl<'a> Judge<'a> {
         }
         judged.rights.execute = rule.starts.iter().cloned().collect();
         self.note_rule(rule);
-        self.variables.push(rule.environment.clone());
+        self.variables.iter_mut().for_each(|variables| variables.push(rule.environment.clone()));
         Some(judged)
     }
 
@@ -446,7 +460,8 @@ impl<'a> Judge<'a> {
     fn rules_allowing(&self, program: &str) -> Vec<Cow<'a, Rule>> {
         let book: &'a Book = self.book;
         let about = self.asker.rules_of(book, program).into_iter();
-        let mut rules: Vec<Cow<'a, Rule>> = about.filter(|rule| rule.allows).map(Cow::Borrowed).collect();
+        let mut rules: Vec<Cow<'a, Rule>> = Vec::with_capacity(about.len() + 1);
+        rules.extend(about.filter(|rule| rule.allows).map(Cow::Borrowed));
         if let Some(entry) = self.asker.allowed_by(program) {
             rules.push(Cow::Owned(Rule { name: entry.to_owned(), ..Rule::default() }));
         }
@@ -642,13 +657,25 @@ fn because(rule: &Rule) -> String {
     rule.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default()
 }
 
-fn with_insertions(arguments: &[Word], insertions: &[(usize, String)], span: Span) -> Vec<Word> {
-    let mut all = Vec::with_capacity(arguments.len() + insertions.len());
-    for at in 0..=arguments.len() {
-        let here = insertions.iter().filter(|(index, _)| *index == at);
-        all.extend(here.map(|(_, text)| Word::literal(text.as_str(), span)));
-        all.extend(arguments.get(at).cloned());
+/// Puts the insertions between the arguments, those for one place in their order.
+fn with_insertions(
+    mut arguments: std::vec::IntoIter<Word>,
+    mut insertions: Vec<(usize, Cow<'static, str>)>,
+    span: Span,
+) -> Vec<Word> {
+    if insertions.is_empty() {
+        return arguments.collect();
     }
+    insertions.sort_by_key(|(at, _)| *at);
+    let mut all = Vec::with_capacity(arguments.len() + insertions.len());
+    let mut taken = 0;
+    for (at, text) in insertions {
+        let before = at.saturating_sub(taken).min(arguments.len());
+        all.extend(arguments.by_ref().take(before));
+        taken += before;
+        all.push(Word::literal(text, span));
+    }
+    all.extend(arguments);
     all
 }
 
@@ -671,15 +698,20 @@ const MAX_DEPTH_TIDIED: usize = 32;
 /// Puts rights in order, each once, without paths that another one holds.
 fn tidy(rights: &mut portcullis_core::Rights) {
     for paths in [&mut rights.read, &mut rights.write, &mut rights.delete] {
+        if paths.len() < 2 {
+            continue;
+        }
         paths.sort();
         paths.dedup();
-        let all: HashSet<String> = paths.iter().map(|path| path.as_str().to_owned()).collect();
+        let all: HashSet<&str> = paths.iter().map(ViewPath::as_str).collect();
         let held = |path: &ViewPath| {
             let slashes = path.as_str().match_indices('/').map(|(at, _)| at).take(MAX_DEPTH_TIDIED);
             let mut above = slashes.map(|at| path.as_str().get(..at.max(1)).unwrap_or_default());
             above.any(|place| place != path.as_str() && all.contains(place))
         };
-        paths.retain(|path| !held(path));
+        let mut held: Vec<bool> = paths.iter().map(held).collect();
+        held.reverse();
+        paths.retain(|_| !held.pop().unwrap_or_default());
     }
     rights.execute.sort();
     rights.execute.dedup();

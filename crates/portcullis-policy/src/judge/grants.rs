@@ -18,7 +18,7 @@ pub(super) fn add(
     bounds: &Bounds<'_>,
     kind: EffectKind,
     reach: Reach,
-    targets: &[Target],
+    targets: &[Target<'_>],
     rights: &mut Rights,
 ) {
     for target in targets {

@@ -43,12 +43,18 @@ pub(super) struct Judge<'a> {
     pub(super) rules: Vec<String>,
     /// The programs of the line, each once.
     pub(super) programs: Vec<ProgramName>,
-    /// For each command, the variables that its rule allows.
-    pub(super) variables: Vec<BTreeSet<String>>,
+    /// For each command, the variables that its rule allows; kept when the submission sets some.
+    pub(super) variables: Option<Vec<BTreeSet<String>>>,
 }
 
 impl<'a> Judge<'a> {
-    pub(super) fn new(book: &'a Book, asker: &'a Asker<'a>, limits: Limits, text: &'a str) -> Self {
+    pub(super) fn new(
+        book: &'a Book,
+        asker: &'a Asker<'a>,
+        limits: Limits,
+        text: &'a str,
+        sets_variables: bool,
+    ) -> Self {
         Self {
             book,
             asker,
@@ -57,7 +63,7 @@ impl<'a> Judge<'a> {
             denials: Vec::new(),
             rules: Vec::new(),
             programs: Vec::new(),
-            variables: Vec::new(),
+            variables: sets_variables.then(Vec::new),
         }
     }
 
@@ -66,7 +72,8 @@ impl<'a> Judge<'a> {
         let line = self.unwrap_scripts(line)?;
         let mut states: Vec<State> = vec![(start.clone(), End::Succeeded)];
         let mut steps = Vec::with_capacity(line.steps.len());
-        for step in line.steps {
+        let last = line.steps.len().saturating_sub(1);
+        for (at, step) in line.steps.into_iter().enumerate() {
             let (running, passed): (Vec<State>, Vec<State>) =
                 states.into_iter().partition(|(_, end)| match step.connector {
                     Connector::Always => true,
@@ -79,6 +86,7 @@ impl<'a> Judge<'a> {
             };
             let directories = unique(running.iter().map(|(directory, _)| directory.clone()));
             let mut next = passed;
+            let first = step.commands.first().map_or(Span::new(0, 0), |command| command.span);
             let commands = match change_of_directory(&step) {
                 Some(command) => {
                     let target = self.change_directory(command, &directories)?;
@@ -88,22 +96,22 @@ impl<'a> Judge<'a> {
                     }
                     vec![Command::ChangeDirectory(target)]
                 }
+                None if at == last => self.pipeline(step.commands, &directories),
                 None => {
                     for directory in &directories {
                         next.push((directory.clone(), End::Succeeded));
                         next.push((directory.clone(), End::Failed));
                     }
-                    self.pipeline(&step.commands, &directories)
+                    self.pipeline(step.commands, &directories)
                 }
             };
             states = unique(next.into_iter());
             let places = unique(states.iter().map(|(directory, _)| directory.clone()));
             if places.len() > MAX_DIRECTORIES {
-                let span = step.commands.first().map_or(Span::new(0, 0), |command| command.span);
                 let message = format!(
                     "`cd` could lead to more than {MAX_DIRECTORIES} directories, which is not allowed"
                 );
-                self.denials.push(denial(PATH_TOO_MANY_DIRECTORIES, span, "cd", message));
+                self.denials.push(denial(PATH_TOO_MANY_DIRECTORIES, first, "cd", message));
                 return None;
             }
             steps.push(Step { connector: step.connector, pipeline: Pipeline { commands } });
@@ -111,10 +119,10 @@ impl<'a> Judge<'a> {
         Some(steps)
     }
 
-    fn pipeline(&mut self, commands: &[LineCommand], directories: &[ViewPath]) -> Vec<Command> {
+    fn pipeline(&mut self, commands: Vec<LineCommand>, directories: &[ViewPath]) -> Vec<Command> {
         let mut judged = Vec::with_capacity(commands.len());
         for command in commands {
-            if is_change_of_directory(command) {
+            if is_change_of_directory(&command) {
                 let mut denial = denial(
                     SYNTAX_CHANGE_DIRECTORY,
                     command.span,
@@ -210,7 +218,9 @@ impl<'a> Judge<'a> {
     pub(super) fn variable_is_allowed_everywhere(&self, name: &str) -> bool {
         self.book.environment.contains(name)
             || self.asker.may_set(name)
-            || !self.variables.is_empty() && self.variables.iter().all(|allowed| allowed.contains(name))
+            || self.variables.as_ref().is_some_and(|commands| {
+                !commands.is_empty() && commands.iter().all(|allowed| allowed.contains(name))
+            })
     }
 
     /// Refuses a value that makes a program read a file it should not: `TZ=/etc/shadow` is a path.
@@ -228,7 +238,8 @@ impl<'a> Judge<'a> {
             return refuse(ENV_VALUE, "it leads to a file".into());
         }
         if path.starts_with('/') {
-            let target = Target::literal(&ViewPath::root(), path);
+            let root = ViewPath::root();
+            let target = Target::literal(&root, path);
             if let Some(place) = self.asker.protected(self.book).find(|place| target.may_be_in(place)) {
                 return refuse(PATH_PROTECTED, format!("`{place}` is protected"));
             }

@@ -53,7 +53,8 @@ impl RulebookPolicy {
         }
         let line = parse(&submission.command)?;
         let start = working_directory(book, &asker, submission.working_directory.as_deref())?;
-        let mut judge = Judge::new(book, &asker, self.caps.clone(), &submission.command);
+        let mut judge =
+            Judge::new(book, &asker, self.caps.clone(), &submission.command, !submission.env.is_empty());
         let steps = judge.line(line, &start);
         self.variables(&mut judge, submission);
         let workspace = book.workspace.clone();

@@ -1,33 +1,38 @@
 //! Paths with patterns, resolved and compared by their text alone.
 
+use std::borrow::Cow;
+
 use portcullis_core::{Piece, ViewPath, Word};
 
 /// A path as a command would be given it, resolved against one directory: what it is for certain, and what
 /// its patterns may turn it into.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
-    components: Vec<Component>,
+pub(super) struct Target<'t> {
+    components: Vec<Component<'t>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Component {
-    Name(String),
+enum Component<'t> {
+    Name(Cow<'t, str>),
     Pattern(Vec<Piece>),
 }
 
 /// More meanings of one word than this are not followed.
 const MAX_MEANINGS: usize = 16;
 
-impl Target {
+impl<'t> Target<'t> {
     /// Resolves a word against a directory. A pattern such as `.*` may stand for `..` to a program that expands it
     /// itself, so one word can mean several targets. `None` when they are too many to look at.
-    pub(super) fn resolve(base: &ViewPath, word: &Word) -> Option<Vec<Self>> {
+    pub(super) fn resolve(base: &'t ViewPath, word: &'t Word) -> Option<Vec<Self>> {
+        if let Some(path) = word.as_literal() {
+            return Some(vec![Self::literal(base, path)]);
+        }
         let parts = split(word);
         let absolute = matches!(word.pieces.first(), Some(Piece::Text(text)) if text.starts_with('/'));
         let start = if absolute {
             Vec::new()
         } else {
-            base.components().map(|name| Component::Name(name.to_owned())).collect()
+            base.components().map(|name| Component::Name(name.into())).collect()
         };
         let mut meanings = vec![start];
         for part in parts {
@@ -36,7 +41,9 @@ impl Target {
                 Some("..") => meanings.iter_mut().for_each(|one| {
                     one.pop();
                 }),
-                Some(name) => meanings.iter_mut().for_each(|one| one.push(Component::Name(name.to_owned()))),
+                Some(name) => {
+                    meanings.iter_mut().for_each(|one| one.push(Component::Name(name.to_owned().into())))
+                }
                 None => {
                     let mut parents = Vec::new();
                     if matches_name(&part, "..") {
@@ -60,32 +67,34 @@ impl Target {
     }
 
     /// Resolves a literal path.
-    pub(super) fn literal(base: &ViewPath, path: &str) -> Self {
-        let resolved = ViewPath::resolve(base, path);
-        Self { components: resolved.components().map(|name| Component::Name(name.to_owned())).collect() }
+    pub(super) fn literal(base: &'t ViewPath, path: &'t str) -> Self {
+        let mut components = Vec::with_capacity(8);
+        if !path.starts_with('/') {
+            components.extend(base.components().map(|name| Component::Name(name.into())));
+        }
+        for part in path.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => {
+                    components.pop();
+                }
+                name => components.push(Component::Name(name.into())),
+            }
+        }
+        Self { components }
     }
 
-    /// Returns the path when no pattern is in it.
-    pub(super) fn as_path(&self) -> Option<ViewPath> {
-        let names = self.components.iter().map(|component| match component {
-            Component::Name(name) => Some(name.as_str()),
-            Component::Pattern(_) => None,
-        });
-        let names: Option<Vec<&str>> = names.collect();
-        ViewPath::parse(&format!("/{}", names?.join("/")))
+    /// Whether it is this path and no other, whatever its patterns match.
+    pub(super) fn is(&self, path: &ViewPath) -> bool {
+        self.is_in(path) && self.components.len() == path.components().count()
     }
 
     /// Returns the path itself, or the directory that holds everything its patterns may match.
     pub(super) fn root(&self) -> ViewPath {
-        let names: Vec<&str> = self
-            .components
-            .iter()
-            .map_while(|component| match component {
-                Component::Name(name) => Some(name.as_str()),
-                Component::Pattern(_) => None,
-            })
-            .collect();
-        ViewPath::resolve(&ViewPath::root(), &format!("/{}", names.join("/")))
+        ViewPath::of_components(self.components.iter().map_while(|component| match component {
+            Component::Name(name) => Some(name.as_ref()),
+            Component::Pattern(_) => None,
+        }))
     }
 
     /// Whether it may be `place` or something beneath it.
@@ -123,7 +132,7 @@ impl Target {
     }
 }
 
-impl Component {
+impl Component<'_> {
     fn may_be(&self, name: &str) -> bool {
         match self {
             Self::Name(one) => one == name,
@@ -218,9 +227,11 @@ mod tests {
         ViewPath::parse(text).unwrap()
     }
 
-    fn targets(text: &str) -> Vec<Target> {
+    /// Looks at what the word may be, seen from the workspace.
+    fn look<T>(text: &str, at: impl Fn(&[Target<'_>]) -> T) -> T {
         let line = parse(&format!("x {text}")).unwrap();
-        Target::resolve(&path("/workspace"), &line.steps[0].commands[0].words[1]).unwrap()
+        let base = path("/workspace");
+        at(&Target::resolve(&base, &line.steps[0].commands[0].words[1]).unwrap())
     }
 
     #[test]
@@ -240,7 +251,11 @@ mod tests {
             (".*/../etc", "/etc", true),
             ("a/.*/x", "/workspace/x", true),
         ] {
-            assert_eq!(targets(word).iter().any(|target| target.may_be_in(&path(place))), may, "{word}");
+            assert_eq!(
+                look(word, |targets| targets.iter().any(|target| target.may_be_in(&path(place)))),
+                may,
+                "{word}"
+            );
         }
     }
 
@@ -252,14 +267,18 @@ mod tests {
             ("/var/run", "/var/run", true),
             ("/usr", "/etc", false),
         ] {
-            assert_eq!(targets(word).iter().any(|target| target.may_hold(&path(place))), may, "{word}");
+            assert_eq!(
+                look(word, |targets| targets.iter().any(|target| target.may_hold(&path(place)))),
+                may,
+                "{word}"
+            );
         }
     }
 
     #[test]
     fn what_is_granted_for_a_pattern_is_the_directory_before_it() {
         for (word, root) in [("a/*.txt", "/workspace/a"), ("/*", "/"), ("x", "/workspace/x")] {
-            assert_eq!(targets(word)[0].root(), path(root), "{word}");
+            assert_eq!(look(word, |targets| targets[0].root()), path(root), "{word}");
         }
     }
 

@@ -17,6 +17,16 @@ impl Judge<'_> {
     /// Replaces every shell with a literal script, which a rule allows to be run, by the script's commands. `None` when
     /// that cannot be done; the denials say why.
     pub(super) fn unwrap_scripts(&mut self, line: Line) -> Option<Line> {
+        let is_shell = |command: &LineCommand| {
+            command
+                .words
+                .first()
+                .and_then(|word| word.as_literal())
+                .is_some_and(|name| SHELLS.contains(&name))
+        };
+        if !line.steps.iter().flat_map(|step| &step.commands).any(is_shell) {
+            return Some(line);
+        }
         let before = self.denials.len();
         let line = self.unwrap_to(line, 0);
         let count: usize = line.steps.iter().map(|step| step.commands.len()).sum();

@@ -61,11 +61,18 @@ fn ends_word(c: char) -> bool {
 pub(super) struct Lexer<'a> {
     text: &'a str,
     at: usize,
+    /// What a word before was read into, to read the next one into.
+    spare: Vec<Unit>,
 }
 
 impl<'a> Lexer<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        Self { text, at: 0, spare: Vec::with_capacity(32) }
+    }
+
+    /// Takes back a word that is no longer needed.
+    pub(super) fn take_back(&mut self, raw: RawWord) {
+        self.spare = raw.units;
     }
 
     /// Returns the next token. Behind the last one it is `End`, for ever.
@@ -120,7 +127,8 @@ impl<'a> Lexer<'a> {
     }
 
     fn word(&mut self, start: usize) -> Result<RawWord, Box<Denial>> {
-        let mut units = Vec::with_capacity(16);
+        let mut units = std::mem::take(&mut self.spare);
+        units.clear();
         let mut quoted = false;
         let mut end = start;
         while let Some(c) = self.peek() {

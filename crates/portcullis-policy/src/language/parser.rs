@@ -109,7 +109,9 @@ impl Parser<'_> {
                 Token::Word(raw) => {
                     command.span = command.span.to(raw.span);
                     let next = self.word(&mut command, &raw)?;
-                    last_word = Some(raw);
+                    if let Some(before) = last_word.replace(raw) {
+                        self.lexer.take_back(before);
+                    }
                     next
                 }
                 Token::Operator(operator @ ("<" | ">" | ">>" | ">|" | ">&" | "&>" | "&>>"), span) => {

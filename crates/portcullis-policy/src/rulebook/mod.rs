@@ -289,12 +289,19 @@ impl Book {
         roles: impl Iterator<Item = &'r str>,
     ) -> Vec<&Rule> {
         let Some(named) = self.by_program.get(program) else { return Vec::new() };
+        if named.users.is_empty() && named.roles.is_empty() {
+            let mut rules = Vec::with_capacity(named.general.len());
+            rules.extend(named.general.iter().filter_map(|&at| self.rules.get(at)));
+            return rules;
+        }
         let mut places = named.general.clone();
         places.extend(named.users.get(user).into_iter().flatten());
         places.extend(roles.filter_map(|role| named.roles.get(role)).flatten());
         places.sort_unstable();
         places.dedup();
-        places.into_iter().filter_map(|at| self.rules.get(at)).collect()
+        let mut rules = Vec::with_capacity(places.len());
+        rules.extend(places.into_iter().filter_map(|at| self.rules.get(at)));
+        rules
     }
 
     /// Whether some rule allows the program to somebody, and the roles that have it.

@@ -170,11 +170,11 @@ fn configuration_files_are_turned_off() {
         let words = words(line);
         effects(words[0].as_literal().unwrap(), &words[1..]).unwrap().insertions
     };
-    assert_eq!(insertions("curl https://h/"), [(0, "-q".to_owned())]);
+    assert_eq!(insertions("curl https://h/"), [(0, "-q".into())]);
     assert_eq!(insertions("curl -q https://h/"), []);
     let wget = insertions("wget https://h/");
     for text in ["--no-config", "--no-hsts", "--max-redirect=0"] {
-        assert!(wget.contains(&(0, text.to_owned())), "{text}");
+        assert!(wget.contains(&(0, text.into())), "{text}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! `git` and its sub-commands.
 
+use std::borrow::Cow;
+
 use super::{check_all, words};
 use crate::effects::effects;
 
@@ -174,7 +176,7 @@ fn work_that_is_thrown_away_is_deleted() {
 }
 
 #[track_caller]
-fn added(line: &str) -> Vec<(usize, String)> {
+fn added(line: &str) -> Vec<(usize, Cow<'static, str>)> {
     let words = words(line);
     effects("git", &words[1..]).expect("the line is understood").insertions
 }
@@ -188,14 +190,14 @@ fn configuration_that_names_programs_is_neutralised() {
         (3, "--no-ext-diff"),
         (3, "--no-textconv"),
     ] {
-        assert!(log.contains(&(at, text.to_owned())), "{text}");
+        assert!(log.contains(&(at, text.into())), "{text}");
     }
-    assert!(added("git stash show").contains(&(2, "--no-textconv".to_owned())));
-    assert!(added("git blame f").contains(&(1, "--no-textconv".to_owned())));
-    assert!(added("git checkout main").contains(&(2, "--".to_owned())));
-    assert!(!added("git checkout main --").contains(&(3, "--".to_owned())));
-    assert!(added("git archive -o x.evil HEAD").contains(&(1, "--format=tar".to_owned())));
+    assert!(added("git stash show").contains(&(2, "--no-textconv".into())));
+    assert!(added("git blame f").contains(&(1, "--no-textconv".into())));
+    assert!(added("git checkout main").contains(&(2, "--".into())));
+    assert!(!added("git checkout main --").contains(&(3, "--".into())));
+    assert!(added("git archive -o x.evil HEAD").contains(&(1, "--format=tar".into())));
     let words = words("git status");
     let environment = effects("git", &words[1..]).unwrap().environment;
-    assert!(environment.contains(&("GIT_CONFIG_NOSYSTEM".to_owned(), "1".to_owned())));
+    assert!(environment.contains(&("GIT_CONFIG_NOSYSTEM".into(), "1".into())));
 }
