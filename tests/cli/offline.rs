@@ -16,6 +16,21 @@ fn a_line_is_judged_by_the_default_allowlist() {
 }
 
 #[test]
+fn what_a_permit_adds_and_what_a_refused_command_would_do_is_shown() {
+    let ended = Client::new(["policy", "check", "--rulebook", "readonly", "git status"]).run();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("  + arguments for `git`: -c core.fsmonitor=false "), "{}", ended.stdout);
+    assert!(ended.stdout.contains("  + variables for `git`: GIT_ALLOW_PROTOCOL=none "), "{}", ended.stdout);
+    let ended = Client::new(["policy", "check", "--rulebook", "readonly", "--json", "git status"]).run();
+    let answer: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(answer["added"][0]["program"], "git", "{answer}");
+    let ended = Client::new(["policy", "check", "--rulebook", "readonly", "sort -o a b; rm c"]).run();
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stdout.contains("  = effects: write a; read b\n"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("\nand: `rm` is not allowed"), "{}", ended.stdout);
+}
+
+#[test]
 fn a_batch_is_answered_line_by_line_in_order() {
     let batch = concat!(
         "{\"id\":1,\"user\":\"a\",\"command\":\"pwd\"}\n",

@@ -55,6 +55,7 @@ impl Policy for AllButRm {
                 rule: Some(RuleRef { name: "base".into(), line: Some(3) }),
                 message: message.into(),
                 suggestion: Some("leave it out".into()),
+                effects: Vec::new(),
                 further: Vec::new(),
             }))
         };
@@ -85,7 +86,7 @@ impl Policy for AllButRm {
         let program = line.split(' ').next().and_then(ProgramName::parse).unwrap();
         Verdict::Permit(
             Box::new(Permit::grant(plan)),
-            Grant { rules: vec!["base".into()], programs: vec![program] },
+            Grant { rules: vec!["base".into()], programs: vec![program], added: Vec::new() },
         )
     }
 

@@ -1,7 +1,7 @@
 //! Shows why a line was refused: the same picture for a service's answer and for a rulebook on this machine.
 
-use portcullis_api::{DenialView, RuleView};
-use portcullis_core::{Denial, DenialCode, RuleRef, Span};
+use portcullis_api::{DenialView, EffectView, RuleView};
+use portcullis_core::{Denial, DenialCode, FoundEffect, RuleRef, Span};
 use portcullis_policy::{code, explain};
 
 use crate::terminal::plain_lines;
@@ -26,6 +26,16 @@ fn of_view(view: &DenialView) -> Denial {
         rule: view.rule.as_ref().map(|RuleView { name, line }| RuleRef { name: name.clone(), line: *line }),
         message: view.message.clone(),
         suggestion: view.suggestion.clone(),
+        effects: view.effects.iter().map(effect_of_view).collect(),
         further: view.further.iter().map(of_view).collect(),
+    }
+}
+
+fn effect_of_view(view: &EffectView) -> FoundEffect {
+    FoundEffect {
+        kind: view.kind.clone().into(),
+        subject: view.subject.clone(),
+        via: view.via.clone(),
+        span: Span::new(view.span.start, view.span.end),
     }
 }

@@ -137,7 +137,7 @@ pub(crate) async fn check(service: &Service, args: Check, json: bool) -> Result<
     if json {
         print_json(&read.json)?;
     } else if judgement.valid {
-        print(&show::allowed_by(&judgement.rules))?;
+        print(&show::allowed_by(&judgement.rules, &judgement.added))?;
     } else if let Some(view) = &judgement.denial {
         print(&denial::draw_view(&line, view))?;
     } else {

@@ -7,6 +7,7 @@ use std::io::{self, BufRead, BufWriter, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
+use portcullis_api::AddedView;
 use portcullis_core::{Limits, Policy as _, Principal, Submission, Verdict};
 use portcullis_policy::batch::{Answer, Question, answer_json};
 use portcullis_policy::{Rulebook, RulebookPolicy};
@@ -39,7 +40,10 @@ pub(crate) fn check(args: PolicyCheck, as_json: bool) -> Result<ExitCode, Failur
         return Ok(code);
     }
     match verdict {
-        Verdict::Permit(_, grant) => print(&show::allowed_by(&grant.rules))?,
+        Verdict::Permit(_, grant) => {
+            let added: Vec<AddedView> = grant.added.into_iter().map(AddedView::from).collect();
+            print(&show::allowed_by(&grant.rules, &added))?;
+        }
         Verdict::Deny(denial) => print(&denial::draw(&line, &denial))?,
     }
     Ok(code)

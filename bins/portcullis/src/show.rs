@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
-use portcullis_api::{AllowedCommands, ExecutionView, Timestamp};
+use portcullis_api::{AddedView, AllowedCommands, ExecutionView, Timestamp};
 use portcullis_core::Status;
 use serde_json::Value;
 
@@ -149,11 +149,29 @@ pub(crate) fn allowed(allowed: &AllowedCommands) -> String {
 }
 
 /// Says that a line is allowed, and by which rules.
-pub(crate) fn allowed_by(rules: &[String]) -> String {
-    match rules {
+pub(crate) fn allowed_by(rules: &[String], added: &[AddedView]) -> String {
+    let mut text = match rules {
         [] => "allowed\n".into(),
         rules => format!("allowed by {}\n", plain(&rules.join(", "))),
+    };
+    for one in added {
+        let arguments = one.arguments.iter().map(|argument| quoted(argument));
+        let variables = one.environment.iter().map(|(name, value)| format!("{name}={}", quoted(value)));
+        for (what, words) in
+            [("arguments", arguments.collect::<Vec<_>>()), ("variables", variables.collect::<Vec<_>>())]
+        {
+            if !words.is_empty() {
+                text += &format!("  + {what} for `{}`: {}\n", plain(&one.program), plain(&words.join(" ")));
+            }
+        }
     }
+    text
+}
+
+/// Writes a word as a shell would have to be given it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) { word.to_owned() } else { format!("'{word}'") }
 }
 
 fn painted_status(status: Status, colour: Colour) -> String {

@@ -1,4 +1,6 @@
-use portcullis_core::{AllowedProgram, Denial, Grant};
+use std::collections::BTreeMap;
+
+use portcullis_core::{Added, AllowedProgram, Denial, Grant};
 use serde::{Deserialize, Serialize};
 
 use crate::DenialView;
@@ -69,6 +71,31 @@ pub struct Judgement {
     /// The rules that allow it, when it is permitted.
     #[serde(default)]
     pub rules: Vec<String>,
+    /// What the permit adds to commands so that they do no more than their words say, such as what keeps a
+    /// repository's configuration from naming programs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<AddedView>,
+}
+
+/// What a permit adds to a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddedView {
+    /// The program of the command.
+    pub program: String,
+    /// The arguments, in the order in which the program is given them.
+    pub arguments: Vec<String>,
+    /// The variables that are set.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl From<Added> for AddedView {
+    fn from(added: Added) -> Self {
+        Self {
+            program: added.program.into(),
+            arguments: added.arguments,
+            environment: added.environment.into_iter().collect(),
+        }
+    }
 }
 
 impl Judgement {
@@ -83,6 +110,7 @@ impl Judgement {
             denial: None,
             programs: grant.programs.into_iter().map(String::from).collect(),
             rules: grant.rules,
+            added: grant.added.into_iter().map(AddedView::from).collect(),
         }
     }
 
@@ -97,6 +125,39 @@ impl Judgement {
             denial: Some(denial.into()),
             programs: Vec::new(),
             rules: Vec::new(),
+            added: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_core::ProgramName;
+
+    use super::*;
+
+    #[test]
+    fn what_a_permit_adds_is_told() {
+        let added = Added {
+            program: ProgramName::parse("git").unwrap(),
+            arguments: vec!["-c".into(), "core.fsmonitor=false".into()],
+            environment: vec![("GIT_PAGER".into(), "cat".into())],
+        };
+        let grant =
+            Grant { rules: vec!["a".into()], programs: vec![added.program.clone()], added: vec![added] };
+        assert_eq!(
+            serde_json::to_value(Judgement::permitted(grant)).unwrap(),
+            serde_json::json!({
+                "valid": true, "is_valid": true, "message": "the command line is allowed", "reason": null,
+                "denial": null, "programs": ["git"], "rules": ["a"],
+                "added": [{
+                    "program": "git", "arguments": ["-c", "core.fsmonitor=false"],
+                    "environment": {"GIT_PAGER": "cat"},
+                }],
+            })
+        );
+        // Who reads no more than the members of old sees them alone when nothing is added.
+        let plain = serde_json::to_value(Judgement::permitted(Grant::default())).unwrap();
+        assert!(plain.get("added").is_none(), "{plain}");
     }
 }

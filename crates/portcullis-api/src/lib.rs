@@ -30,12 +30,12 @@ mod submit;
 mod text;
 mod timestamp;
 
-pub use commands::{AllowedCommands, AllowedProgramView, Judgement};
+pub use commands::{AddedView, AllowedCommands, AllowedProgramView, Judgement};
 pub use event::{EventKind, OutputEncoding, OutputEvent};
 pub use execution::{ConfinementView, ExecutionList, ExecutionView, LimitsView, UsageView};
 pub use json::{InvalidMember, ReadError, UnknownMembers};
 pub use places::{Surroundings, TOKEN_FILE, URL_FILE, state_directories};
-pub use problem::{DenialView, Problem, ProblemCode, RuleView, SpanView};
+pub use problem::{DenialView, EffectView, Problem, ProblemCode, RuleView, SpanView};
 pub use submit::{SubmitRequest, SubmitResponse};
 pub use text::OutputText;
 pub use timestamp::Timestamp;

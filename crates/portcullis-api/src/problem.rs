@@ -1,6 +1,6 @@
 use std::fmt;
 
-use portcullis_core::Denial;
+use portcullis_core::{Denial, FoundEffect};
 use serde::{Deserialize, Serialize};
 
 use crate::InvalidMember;
@@ -84,9 +84,26 @@ pub struct DenialView {
     pub message: String,
     /// What to do instead, where there is something.
     pub suggestion: Option<String>,
+    /// What the refused commands of the line would do, as far as their words were understood; the denials in `further`
+    /// have none of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<EffectView>,
     /// Everything else that is wrong with the line.
     #[serde(default)]
     pub further: Vec<DenialView>,
+}
+
+/// One thing that a refused command would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EffectView {
+    /// `read`, `examine`, `write`, `delete`, `execute`, `network` or `privilege`.
+    pub kind: String,
+    /// To what: a path, a host, a program, or in words what cannot be named.
+    pub subject: String,
+    /// How the words say so: `operand`, ``option `-o` ``.
+    pub via: String,
+    /// The bytes of the line that say so.
+    pub span: SpanView,
 }
 
 /// A range of bytes in the command line as UTF-8.
@@ -107,6 +124,17 @@ pub struct RuleView {
     pub line: Option<usize>,
 }
 
+impl From<&FoundEffect> for EffectView {
+    fn from(effect: &FoundEffect) -> Self {
+        Self {
+            kind: effect.kind.to_string(),
+            subject: effect.subject.clone(),
+            via: effect.via.clone(),
+            span: SpanView { start: effect.span.start, end: effect.span.end },
+        }
+    }
+}
+
 impl From<&Denial> for DenialView {
     fn from(denial: &Denial) -> Self {
         Self {
@@ -116,6 +144,7 @@ impl From<&Denial> for DenialView {
             rule: denial.rule.as_ref().map(|rule| RuleView { name: rule.name.clone(), line: rule.line }),
             message: denial.message.clone(),
             suggestion: denial.suggestion.clone(),
+            effects: denial.effects.iter().map(EffectView::from).collect(),
             further: denial.further.iter().map(Self::from).collect(),
         }
     }
@@ -280,6 +309,12 @@ mod tests {
             rule: Some(RuleRef { name: "base".into(), line: Some(3) }),
             message: message.into(),
             suggestion: None,
+            effects: vec![FoundEffect {
+                kind: "delete".into(),
+                subject: "x".into(),
+                via: "operand".into(),
+                span: Span::new(3, 4),
+            }],
             further,
         };
         let view = DenialView::from(&inner("first", vec![inner("second", vec![])]));
@@ -288,9 +323,12 @@ mod tests {
             serde_json::json!({
                 "code": "program/not-allowed", "span": {"start": 0, "end": 2}, "subject": "rm",
                 "rule": {"name": "base", "line": 3}, "message": "first", "suggestion": null,
+                "effects": [{"kind": "delete", "subject": "x", "via": "operand", "span": {"start": 3, "end": 4}}],
                 "further": [{
                     "code": "program/not-allowed", "span": {"start": 0, "end": 2}, "subject": "rm",
-                    "rule": {"name": "base", "line": 3}, "message": "second", "suggestion": null, "further": [],
+                    "rule": {"name": "base", "line": 3}, "message": "second", "suggestion": null,
+                    "effects": [{"kind": "delete", "subject": "x", "via": "operand", "span": {"start": 3, "end": 4}}],
+                    "further": [],
                 }],
             })
         );

@@ -43,4 +43,6 @@ pub use seams::{
     Recovery, StoreError, Update,
 };
 pub use submission::Submission;
-pub use verdict::{AllowedProgram, Denial, DenialCode, DenialKind, Grant, RuleRef, Verdict};
+pub use verdict::{
+    Added, AllowedProgram, Denial, DenialCode, DenialKind, FoundEffect, Grant, RuleRef, Verdict,
+};

@@ -22,6 +22,21 @@ pub struct Grant {
     pub rules: Vec<String>,
     /// The programs it names, in order, each once.
     pub programs: Vec<ProgramName>,
+    /// What the permit adds to commands so that they do no more than their words say, each once.
+    #[serde(default)]
+    pub added: Vec<Added>,
+}
+
+/// What a permit adds to a command: arguments and variables that keep, say, a repository's configuration from naming
+/// programs for `git` to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Added {
+    /// The program of the command.
+    pub program: ProgramName,
+    /// The arguments, in the order in which the program is given them.
+    pub arguments: Vec<String>,
+    /// The variables that are set, each with its value.
+    pub environment: Vec<(String, String)>,
 }
 
 /// Why a line was refused.
@@ -41,8 +56,25 @@ pub struct Denial {
     pub message: String,
     /// What to do instead, where there is something.
     pub suggestion: Option<String>,
+    /// What the refused commands of the line would do, in order, as far as their words were understood. The first
+    /// denial has them for the whole line, those in `further` have none.
+    #[serde(default)]
+    pub effects: Vec<FoundEffect>,
     /// Everything else that is wrong with the line.
     pub further: Vec<Denial>,
+}
+
+/// One thing that a refused command would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundEffect {
+    /// `read`, `examine`, `write`, `delete`, `execute`, `network` or `privilege`.
+    pub kind: Cow<'static, str>,
+    /// To what: a path, a host, a program, or in words what cannot be named.
+    pub subject: String,
+    /// How the words say so: `operand`, ``option `-o` ``.
+    pub via: String,
+    /// The bytes of the line that say so.
+    pub span: Span,
 }
 
 impl fmt::Display for Denial {

@@ -37,6 +37,7 @@ impl Policy for TablePolicy {
                 rule: None,
                 message: "running commands is not allowed during maintenance".into(),
                 suggestion: None,
+                effects: Vec::new(),
                 further: Vec::new(),
             }));
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use portcullis_core::{Policy as _, Principal, Submission, Verdict};
+use portcullis_core::{Added, Denial, FoundEffect, Policy as _, Principal, Submission, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::RulebookPolicy;
@@ -41,6 +41,43 @@ pub struct Answer {
     pub rule: Option<String>,
     /// What to do instead.
     pub suggestion: Option<String>,
+    /// What the permit adds to commands, such as what keeps a repository from naming programs; missing when nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<Added>,
+    /// What the refused commands would do; missing when nothing is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<Effect>,
+    /// Everything else that is wrong with the line; missing when nothing is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<Further>,
+}
+
+/// One thing that a refused command would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effect {
+    /// `read`, `examine`, `write`, `delete`, `execute`, `network` or `privilege`.
+    pub kind: String,
+    /// To what: a path, a host, a program, or in words what cannot be named.
+    pub subject: String,
+    /// How the words say so: `operand`, ``option `-o` ``.
+    pub via: String,
+    /// The first byte that says so, and the byte behind the last.
+    pub span: [usize; 2],
+}
+
+/// Another reason to deny a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Further {
+    /// The denial's code.
+    pub code: String,
+    /// The first byte it is about, and the byte behind the last.
+    pub span: [usize; 2],
+    /// One sentence for a person.
+    pub message: String,
+    /// The rule that denied.
+    pub rule: Option<String>,
+    /// What to do instead.
+    pub suggestion: Option<String>,
 }
 
 /// Whether a line may run.
@@ -73,6 +110,9 @@ pub fn answer_json(policy: &RulebookPolicy, line: &[u8]) -> String {
             message: Some(format!("the line is not allowed: it is no question: {error}")),
             rule: None,
             suggestion: Some(r#"write {"id": …, "user": "…", "command": "…"}"#.into()),
+            added: Vec::new(),
+            effects: Vec::new(),
+            further: Vec::new(),
         },
     };
     // Strings, numbers and a value that was read from JSON always can be written.
@@ -101,6 +141,9 @@ impl Answer {
                 message: None,
                 rule: Some(grant.rules.join(", ")),
                 suggestion: None,
+                added: grant.added.clone(),
+                effects: Vec::new(),
+                further: Vec::new(),
             },
             Verdict::Deny(denial) => Self {
                 id,
@@ -110,7 +153,33 @@ impl Answer {
                 message: Some(denial.message.clone()),
                 rule: denial.rule.as_ref().map(|rule| rule.name.clone()),
                 suggestion: denial.suggestion.clone(),
+                added: Vec::new(),
+                effects: denial.effects.iter().map(Effect::of).collect(),
+                further: denial.further.iter().map(Further::of).collect(),
             },
+        }
+    }
+}
+
+impl Effect {
+    fn of(found: &FoundEffect) -> Self {
+        Self {
+            kind: found.kind.to_string(),
+            subject: found.subject.clone(),
+            via: found.via.clone(),
+            span: [found.span.start, found.span.end],
+        }
+    }
+}
+
+impl Further {
+    fn of(denial: &Denial) -> Self {
+        Self {
+            code: denial.code.to_string(),
+            span: [denial.span.start, denial.span.end],
+            message: denial.message.clone(),
+            rule: denial.rule.as_ref().map(|rule| rule.name.clone()),
+            suggestion: denial.suggestion.clone(),
         }
     }
 }

@@ -94,6 +94,7 @@ pub(crate) fn denial(
         rule: None,
         message: message.into(),
         suggestion: None,
+        effects: Vec::new(),
         further: Vec::new(),
     }
 }

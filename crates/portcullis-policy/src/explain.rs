@@ -5,6 +5,9 @@ use portcullis_core::{Denial, RuleRef, Span};
 /// At most as many characters of the line are drawn on each side of what the denial is about.
 const CONTEXT: usize = 60;
 
+/// At most as many effects are drawn; a verdict as data has them all.
+const DRAWN_EFFECTS: usize = 8;
+
 /// Draws a denial beneath its line. Control characters of the line and of the denial are escaped, so that
 /// nothing drawn can drive a terminal; the text ends with a newline.
 ///
@@ -43,6 +46,13 @@ fn one(line: &str, denial: &Denial, title: &str, out: &mut String) {
     if let Some(RuleRef { name, line }) = &denial.rule {
         let place = line.map(|line| format!(" (line {line} of the rulebook)")).unwrap_or_default();
         *out += &format!("  = rule: {}{place}\n", escaped(name));
+    }
+    if !denial.effects.is_empty() {
+        let found = denial.effects.iter().take(DRAWN_EFFECTS);
+        let found = found.map(|effect| format!("{} {}", effect.kind, escaped(&effect.subject)));
+        let more = denial.effects.len().saturating_sub(DRAWN_EFFECTS);
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        *out += &format!("  = effects: {}{more}\n", found.collect::<Vec<_>>().join("; "));
     }
     if let Some(suggestion) = &denial.suggestion {
         *out += &format!("  = help: {}\n", escaped(suggestion));

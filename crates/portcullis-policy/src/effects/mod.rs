@@ -38,6 +38,7 @@ mod zip;
 mod tests;
 
 use std::borrow::Cow;
+use std::fmt;
 
 use portcullis_core::Word;
 
@@ -94,6 +95,39 @@ pub(crate) enum EffectKind {
     Network,
     /// Privilege is changed: set-id bits, ownership, the clock, another user.
     Privilege,
+}
+
+impl EffectKind {
+    /// Returns the kind's name, as tables and denials write it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Examine => "examine",
+            Self::Write => "write",
+            Self::Delete => "delete",
+            Self::Execute => "execute",
+            Self::Network => "network",
+            Self::Privilege => "privilege",
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    /// Writes it for a person: the path, the host, the program, or why it has no name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What stands for words that are not on the line is nothing that a person can read.
+        let seen = |text: &str| text.replace([unseen::ANYTHING, unseen::FOUND], "…");
+        match self {
+            Self::Path { word, reach: Reach::Tree, .. } => {
+                write!(f, "{} and what is beneath", seen(&word.to_unmatched()))
+            }
+            Self::Path { word, .. } => f.write_str(&seen(&word.to_unmatched())),
+            Self::Host { scheme, host, port } => write!(f, "{scheme}://{}:{port}", seen(host)),
+            Self::Repository => f.write_str("the repository"),
+            Self::Program(name) => f.write_str(&seen(name)),
+            Self::Unbounded(why) => f.write_str(why),
+        }
+    }
 }
 
 /// What it is done to.

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use portcullis_core::{
-    Denial, DenialCode, ProgramName, Redirection, RedirectionTarget, RuleRef, SimpleCommand, Span, ViewPath,
-    Word,
+    Added, Denial, DenialCode, FoundEffect, ProgramName, Redirection, RedirectionTarget, RuleRef,
+    SimpleCommand, Span, ViewPath, Word,
 };
 
 use super::bounds::Bounds;
@@ -20,6 +20,9 @@ use crate::effects::{self, EffectKind, Effects, Inner, Placeholder, Unknown};
 use crate::language::LineCommand;
 use crate::nearest::nearest;
 use crate::rulebook::{Book, Bound, Rule, WriteBound};
+
+/// A denial tells of no more effects than this.
+const MAX_EFFECTS: usize = 64;
 
 /// Wrappers in wrappers are followed no deeper.
 const MAX_DEPTH: usize = 8;
@@ -70,6 +73,7 @@ impl<'a> Judge<'a> {
         if !self.programs.contains(&program) {
             self.programs.push(program.clone());
         }
+        self.note_additions(&program, &judged);
         let written = assignments.into_iter().map(|(name, value, _)| (name, value));
         let added =
             judged.environment.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned()));
@@ -81,6 +85,38 @@ impl<'a> Judge<'a> {
             rights: judged.rights,
             span: command.span,
         })
+    }
+
+    /// Remembers what the permit adds to a command, for the verdict to show.
+    fn note_additions(&mut self, program: &ProgramName, judged: &Judged) {
+        if judged.insertions.is_empty() && judged.environment.is_empty() {
+            return;
+        }
+        let mut insertions: Vec<_> = judged.insertions.iter().collect();
+        insertions.sort_by_key(|(at, _)| *at);
+        let environment = judged.environment.iter();
+        let added = Added {
+            program: program.clone(),
+            arguments: insertions.into_iter().map(|(_, text)| text.to_string()).collect(),
+            environment: environment.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+        };
+        if !self.added.contains(&added) {
+            self.added.push(added);
+        }
+    }
+
+    /// Remembers what a refused command would do.
+    fn note_effects(&mut self, found: &Effects, call: Call<'_>) {
+        let arguments = call.words.get(1..).unwrap_or_default();
+        for effect in found.list.iter().take(MAX_EFFECTS.saturating_sub(self.effects.len())) {
+            let word = effect.argument.and_then(|at| arguments.get(at));
+            self.effects.push(FoundEffect {
+                kind: effect.kind.name().into(),
+                subject: effect.subject.to_string(),
+                via: effect.via.to_string(),
+                span: word.map_or(call.span, |word| word.span),
+            });
+        }
     }
 
     fn deny(&mut self, denial: Denial) -> Option<Judged> {
@@ -138,6 +174,9 @@ impl<'a> Judge<'a> {
             judged.rights.execute.extend(ProgramName::parse(helper));
         }
         tidy(&mut judged.rights);
+        if self.denials.len() > before {
+            self.note_effects(&found, call);
+        }
         (self.denials.len() == before).then_some(judged)
     }
 

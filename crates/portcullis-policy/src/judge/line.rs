@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use portcullis_core::{
-    ChangeDirectory, Command, Connector, Denial, DenialCode, Limits, Pipeline, ProgramName, Span, Step,
-    ViewPath,
+    Added, ChangeDirectory, Command, Connector, Denial, DenialCode, FoundEffect, Limits, Pipeline,
+    ProgramName, Span, Step, ViewPath,
 };
 
 use super::asker::Asker;
@@ -39,6 +39,10 @@ pub(super) struct Judge<'a> {
     /// The caps, narrowed by the rules so far.
     pub(super) limits: Limits,
     pub(super) denials: Vec<Denial>,
+    /// What the refused commands would do.
+    pub(super) effects: Vec<FoundEffect>,
+    /// What the permit adds to commands, each once.
+    pub(super) added: Vec<Added>,
     /// Names of the rules that allowed something, each once.
     pub(super) rules: Vec<String>,
     /// The programs of the line, each once.
@@ -61,6 +65,8 @@ impl<'a> Judge<'a> {
             text,
             limits,
             denials: Vec::new(),
+            effects: Vec::new(),
+            added: Vec::new(),
             rules: Vec::new(),
             programs: Vec::new(),
             variables: sets_variables.then(Vec::new),

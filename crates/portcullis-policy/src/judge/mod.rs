@@ -9,8 +9,8 @@ mod path;
 mod scripts;
 
 use portcullis_core::{
-    AllowedProgram, Denial, DenialCode, Grant, Limits, Permit, Plan, Policy, Principal, ProgramName, Span,
-    Submission, Verdict, ViewPath,
+    AllowedProgram, Denial, DenialCode, FoundEffect, Grant, Limits, Permit, Plan, Policy, Principal,
+    ProgramName, Span, Submission, Verdict, ViewPath,
 };
 
 use crate::Rulebook;
@@ -59,7 +59,7 @@ impl RulebookPolicy {
         self.variables(&mut judge, submission);
         let workspace = book.workspace.clone();
         let Some(steps) = steps.filter(|_| judge.denials.is_empty()) else {
-            return Err(together(judge.denials));
+            return Err(together(judge.denials, judge.effects));
         };
         let mut limits = judge.limits;
         if let Some(timeout) = submission.timeout {
@@ -74,7 +74,7 @@ impl RulebookPolicy {
             limits,
             protected: asker.protected(book).cloned().collect(),
         };
-        let grant = Grant { rules: judge.rules, programs: judge.programs };
+        let grant = Grant { rules: judge.rules, programs: judge.programs, added: judge.added };
         Ok(Verdict::Permit(Box::new(Permit::grant(plan)), grant))
     }
 
@@ -161,8 +161,8 @@ fn working_directory(book: &Book, asker: &Asker<'_>, wanted: Option<&str>) -> Re
 /// A denial tells of no more than this.
 const MAX_DENIALS: usize = 64;
 
-/// Makes one denial of all: the first in the line, with the others behind it, each once.
-fn together(denials: Vec<Denial>) -> Box<Denial> {
+/// Makes one denial of all: the first in the line, with the others behind it, each once, and what was found.
+fn together(denials: Vec<Denial>, effects: Vec<FoundEffect>) -> Box<Denial> {
     let mut unique: Vec<Denial> = Vec::with_capacity(denials.len());
     for denial in denials.into_iter().take(MAX_DENIALS) {
         let same = |one: &Denial| {
@@ -179,5 +179,6 @@ fn together(denials: Vec<Denial>) -> Box<Denial> {
         denial(crate::code::PROGRAM_NOT_ALLOWED, Span::new(0, 0), "line", "the line is not allowed")
     });
     first.further = unique.collect();
+    first.effects = effects;
     Box::new(first)
 }

@@ -164,6 +164,7 @@ pub(crate) fn refusal(command: &str, at: OffsetDateTime) -> Refusal {
         rule: Some(RuleRef { name: "text tools".into(), line: Some(3) }),
         message: "`cat` names a protected path".into(),
         suggestion: None,
+        effects: Vec::new(),
         further: Vec::new(),
     };
     Refusal {

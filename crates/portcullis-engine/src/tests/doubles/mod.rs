@@ -75,6 +75,7 @@ impl Policy for AllButRm {
                 rule: None,
                 message: "`rm` is not allowed".into(),
                 suggestion: None,
+                effects: Vec::new(),
                 further: vec![],
             }));
         }
@@ -88,7 +89,7 @@ impl Policy for AllButRm {
             limits: Limits::default(),
             protected: vec![],
         };
-        let grant = Grant { rules: vec!["all".into()], programs: vec![program] };
+        let grant = Grant { rules: vec!["all".into()], programs: vec![program], added: Vec::new() };
         Verdict::Permit(Box::new(Permit::grant(plan)), grant)
     }
 
