@@ -165,14 +165,16 @@ fn members(reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
     for (argument, directory) in changes {
         effects.path(EffectKind::Write, directory, ENTRY, Some(argument), "option `-C`");
     }
-    for (mark, why) in
-        [("absolute", "members may name any place"), ("transform", "names of members are made from others")]
-    {
-        let given = reading.given.iter().find(|given| given.option.marks.contains(&mark));
-        if let Some(given) = given {
-            let via = format!("option `{}`", given.written);
-            effects.unbounded(EffectKind::Write, why, Some(given.argument), &via);
-        }
+    let given = |mark: &str| reading.given.iter().find(|given| given.option.marks.contains(&mark));
+    if let Some(given) = given("absolute") {
+        // Members may name any place.
+        let via = format!("option `{}`", given.written);
+        effects.path(EffectKind::Write, implied("/"), ITSELF, Some(given.argument), &via);
+    }
+    if let Some(given) = given("transform") {
+        let why = "names of members are made from others";
+        let via = format!("option `{}`", given.written);
+        effects.unbounded(EffectKind::Write, why, Some(given.argument), &via);
     }
     Ok(())
 }

@@ -317,6 +317,17 @@ pub(super) fn node(reading: &Reading, effects: &mut Effects) -> Result<(), Unkno
     if reading.marked("profile") {
         effects.path(EffectKind::Write, implied("."), ENTRY, None, "profiles");
     }
+    // What V8 makes of a separate value no manual says: it may be the script.
+    let detached = reading
+        .given
+        .iter()
+        .find(|given| given.option.marks.contains(&"attached") && given.values.is_empty());
+    if let Some(given) = detached {
+        return Err(Unknown::Usage {
+            problem: format!("`{}` wants its value behind `=`", given.written),
+            argument: Some(given.argument),
+        });
+    }
     if reading.marked("test") {
         for operand in &reading.operands {
             let argument = Some(operand.argument);

@@ -179,8 +179,16 @@ fn date(reading: &Reading, effects: &mut Effects) {
     }
 }
 
-/// A filter can load modules from files.
+/// A filter can load modules from files. Behind `--args` and `--jsonargs` operands are text, before them files: jq(1),
+/// "remaining arguments are positional".
 fn jq(reading: &Reading, effects: &mut Effects) -> Result<(), Unknown> {
+    let switch = reading.given.iter().find(|given| given.option.marks.contains(&"args"));
+    if let Some(switch) = switch {
+        let files = reading.operands.iter().skip(usize::from(!reading.marked("file")));
+        for file in files.filter(|operand| operand.argument < switch.argument) {
+            effects.path(EffectKind::Read, file.word.to_word(), ITSELF, Some(file.argument), "operand");
+        }
+    }
     let Some(filter) = reading.operands.first().filter(|_| !reading.marked("file")) else { return Ok(()) };
     let argument = filter.argument;
     if is_unseen(&filter.word.to_unmatched()) {
