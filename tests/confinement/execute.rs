@@ -2,7 +2,10 @@
 
 use portcullis_core::{Connector, Ended, LaunchError, Level};
 
-use crate::harness::{Line, bench, check, has};
+use portcullis_sandbox::Mount;
+
+use crate::harness::{Bench, Line, bench, check, check_on, config, has, path};
+use crate::host::workshop;
 
 #[test]
 fn a_program_that_the_permit_does_not_name_is_not_executed() {
@@ -137,4 +140,26 @@ fn a_missing_program_is_named_and_nothing_runs() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// Line 16. A name of its own is one of the permitted file's only when it is a link to it: a hard link is not executed.
+/// Which applet an executable is by its `argv[0]`, the policy alone can tell.
+#[test]
+fn another_name_of_a_permitted_executable_is_executed_only_as_a_link_to_it() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let applets = workshop().join("applets");
+    std::fs::create_dir(&applets).unwrap();
+    std::fs::copy(workshop().join("bin/confinement-probe"), applets.join("one")).unwrap();
+    std::fs::hard_link(applets.join("one"), applets.join("two")).unwrap();
+    std::os::unix::fs::symlink("one", applets.join("three")).unwrap();
+    let mut config = config();
+    config.mounts.push(Mount { source: applets, target: path("/applets"), writable: false });
+    config.path.push("/applets".into());
+    let bench = Bench::new(&config);
+    check_on(&bench, Line::of("one exec /applets/one print ran"), &["ran"]);
+    check_on(&bench, Line::of("one exec /applets/two print ran"), &["execve ! EACCES"]);
+    check_on(&bench, Line::of("one exec /applets/three print ran"), &["ran"]);
+    check_on(&bench, Line::of("one exec /applets/two print ran").execute("two"), &["ran"]);
 }
