@@ -104,6 +104,7 @@ impl Policy for AllButRm {
                 program: ProgramName::parse(name).unwrap(),
                 rule: "base".into(),
                 subcommands: if name == "git" { vec!["log".into()] } else { Vec::new() },
+                limits: portcullis_core::Limits::default(),
             })
             .to_vec()
     }

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use portcullis_core::{Added, AllowedProgram, Denial, Grant};
 use serde::{Deserialize, Serialize};
 
-use crate::DenialView;
+use crate::{DenialView, LimitsView};
 
 /// What the caller may run: the answer of `GET /api/commands/allowed`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,9 @@ pub struct AllowedProgramView {
     pub rule: String,
     /// The sub-commands that are allowed, when not all are.
     pub subcommands: Vec<String>,
+    /// The bounds of an execution of it; an older service does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsView>,
 }
 
 impl AllowedCommands {
@@ -37,6 +40,7 @@ impl AllowedCommands {
                 program: allowed.program.into(),
                 rule: allowed.rule,
                 subcommands: allowed.subcommands,
+                limits: Some(LimitsView::from(&allowed.limits)),
             })
             .collect();
         let mut allowed_commands: Vec<String> = Vec::new();

@@ -3,7 +3,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Permit, ProgramName, Span};
+use crate::{Limits, Permit, ProgramName, Span};
 
 /// The policy's answer to one command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,4 +142,6 @@ pub struct AllowedProgram {
     pub rule: String,
     /// Sub-commands, when only some are allowed.
     pub subcommands: Vec<String>,
+    /// The bounds of an execution of it: those of the service, narrowed by the rule.
+    pub limits: Limits,
 }

@@ -102,3 +102,16 @@ fn a_batch_tells_what_is_added_what_was_found_and_what_else_is_wrong() {
     let plain = answer("ls");
     assert!(["added", "effects", "further"].iter().all(|member| plain.get(member).is_none()), "{plain}");
 }
+
+#[test]
+fn what_may_be_run_is_listed_with_its_limits() {
+    let text = "version = 1\n[[rule]]\nname = \"a\"\nprograms = [\"ls\"]\nlimits = { time_seconds = 5, memory_bytes = 4096 }\n\
+                [[rule]]\nname = \"b\"\nprograms = [\"cat\"]\n";
+    let caps = Limits::default();
+    let policy = RulebookPolicy::new(Rulebook::parse(text).unwrap(), caps.clone());
+    let allowed = policy.allowed(&Principal::local());
+    let [cat, ls] = allowed.as_slice() else { panic!("{allowed:?}") };
+    assert_eq!(cat.limits, caps);
+    assert_eq!((ls.limits.wall_time.as_secs(), ls.limits.memory_bytes), (5, 4096));
+    assert_eq!(ls.limits.output_bytes, caps.output_bytes);
+}

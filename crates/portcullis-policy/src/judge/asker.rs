@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use portcullis_core::{AllowedProgram, Principal, ProgramName, ViewPath};
+use portcullis_core::{AllowedProgram, Limits, Principal, ProgramName, ViewPath};
 
 use crate::rulebook::{Book, Personal, Rule};
 
@@ -75,23 +75,30 @@ impl<'a> Asker<'a> {
         self.entries.iter().any(|(_, personal)| personal.environment.contains(variable))
     }
 
-    /// Lists what it may run.
-    pub(super) fn allowed(&self, book: &Book) -> Vec<AllowedProgram> {
+    /// Lists what it may run, within these limits.
+    pub(super) fn allowed(&self, book: &Book, caps: &Limits) -> Vec<AllowedProgram> {
         let mut programs: Vec<AllowedProgram> = Vec::new();
-        let mut add = |program: &ProgramName, rule: &str, subcommands: Vec<String>| {
+        let mut add = |program: &ProgramName, rule: &str, subcommands: Vec<String>, limits: &Limits| {
             if self.denied(program.as_str()).is_some() {
                 return;
             }
-            programs.push(AllowedProgram { program: program.clone(), rule: rule.to_owned(), subcommands });
+            programs.push(AllowedProgram {
+                program: program.clone(),
+                rule: rule.to_owned(),
+                subcommands,
+                limits: limits.clone(),
+            });
         };
         for rule in book.rules.iter().filter(|rule| rule.allows && self.is_meant_by(rule)) {
+            let mut limits = caps.clone();
+            rule.narrow(&mut limits);
             for program in &rule.programs {
-                add(program, &rule.name, rule.subcommands.iter().cloned().collect());
+                add(program, &rule.name, rule.subcommands.iter().cloned().collect(), &limits);
             }
         }
         for (name, personal) in &self.entries {
             for program in &personal.allow {
-                add(program, name, Vec::new());
+                add(program, name, Vec::new(), caps);
             }
         }
         programs.sort_by(|a, b| a.program.cmp(&b.program));

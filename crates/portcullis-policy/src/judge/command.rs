@@ -548,7 +548,7 @@ impl<'a> Judge<'a> {
             }
             return denial;
         }
-        let allowed = self.asker.allowed(self.book);
+        let allowed = self.asker.allowed(self.book, &self.limits);
         let names = || allowed.iter().map(|one| one.program.as_str());
         denial.suggestion = if SHELL_WORDS.contains(&program) {
             Some(format!("`{program}` is a command of shells, and no shell runs the line"))

@@ -258,14 +258,7 @@ impl<'a> Judge<'a> {
         if !self.rules.contains(&rule.name) {
             self.rules.push(rule.name.clone());
         }
-        let (limits, own) = (&mut self.limits, &rule.limits);
-        limits.wall_time = own.time.map_or(limits.wall_time, |time| time.min(limits.wall_time));
-        limits.cpu_time = own.cpu.map_or(limits.cpu_time, |time| time.min(limits.cpu_time));
-        limits.memory_bytes =
-            own.memory_bytes.map_or(limits.memory_bytes, |bytes| bytes.min(limits.memory_bytes));
-        limits.processes = own.processes.map_or(limits.processes, |count| count.min(limits.processes));
-        limits.output_bytes =
-            own.output_bytes.map_or(limits.output_bytes, |bytes| bytes.min(limits.output_bytes));
+        rule.narrow(&mut self.limits);
     }
 }
 

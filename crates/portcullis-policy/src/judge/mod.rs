@@ -109,7 +109,7 @@ impl Policy for RulebookPolicy {
 
     fn allowed(&self, principal: &Principal) -> Vec<AllowedProgram> {
         let book = &*self.rulebook.book;
-        admit(book, principal, "").map(|asker| asker.allowed(book)).unwrap_or_default()
+        admit(book, principal, "").map(|asker| asker.allowed(book, &self.caps)).unwrap_or_default()
     }
 }
 

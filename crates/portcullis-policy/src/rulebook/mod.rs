@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use portcullis_core::{ProgramName, RuleRef, ViewPath};
+use portcullis_core::{Limits, ProgramName, RuleRef, ViewPath};
 
 pub use lint::Finding;
 pub use testing::{Coverage, TestFailure, TestReport};
@@ -488,6 +488,18 @@ impl Default for Rule {
 }
 
 impl Rule {
+    /// Narrows limits to the rule's own.
+    pub(crate) fn narrow(&self, limits: &mut Limits) {
+        let own = &self.limits;
+        limits.wall_time = own.time.map_or(limits.wall_time, |time| time.min(limits.wall_time));
+        limits.cpu_time = own.cpu.map_or(limits.cpu_time, |time| time.min(limits.cpu_time));
+        limits.memory_bytes =
+            own.memory_bytes.map_or(limits.memory_bytes, |bytes| bytes.min(limits.memory_bytes));
+        limits.processes = own.processes.map_or(limits.processes, |count| count.min(limits.processes));
+        limits.output_bytes =
+            own.output_bytes.map_or(limits.output_bytes, |bytes| bytes.min(limits.output_bytes));
+    }
+
     /// Returns the rule's name and place, for a denial.
     pub(crate) fn reference(&self) -> RuleRef {
         RuleRef { name: self.name.clone(), line: self.line }
