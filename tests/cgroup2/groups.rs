@@ -75,7 +75,7 @@ fn who_takes_too_much_memory_has_used_what_its_record_says() {
 }
 
 #[test]
-fn commands_go_before_the_cell_and_cannot_help_it() {
+fn executions_go_first_and_cannot_help_it() {
     check(Line::of("cat /proc/self/oom_score_adj"), &["1000"]);
     check(Line::calls("openat -100 s:/proc/self/oom_score_adj 1").write("/workspace"), &["openat ! EROFS"]);
 }

@@ -11,6 +11,26 @@ fn pipelines_connect_and_the_last_status_counts() {
     check_end(Line::of("true").pipe("confinement-probe exit 3"), Ended::Exited(3));
 }
 
+/// Decision 0032: the probe's allocator ends whoever uses the heap that its cell has, with status 99. So every test here
+/// is one of this; these are the kinds of lines that share.
+#[test]
+fn memory_is_shared_without_the_heap() {
+    let writes = |line: Line| line.write("/workspace");
+    check(Line::of("echo one"), &["one"]);
+    check(Line::of("echo one").pipe("cat").pipe("cat"), &["one"]);
+    check(writes(Line::of("echo one").pipe("tee /workspace/x")), &["one"]);
+    check(
+        Line::of("false").then(Connector::IfFailed, "echo or").then(Connector::Always, "echo two"),
+        &["or", "two"],
+    );
+    check(
+        Line::of("ls /nowhere").redirect(2, RedirectionTarget::Duplicate(Duplicate::Stdout)).pipe("wc -l"),
+        &["1"],
+    );
+    check_end(Line::probe("exit 3"), Ended::Exited(3));
+    check_end(Line::probe("signal 6"), Ended::Signaled(6));
+}
+
 #[test]
 fn a_writer_without_reader_ends() {
     check(Line::of("yes").pipe("head -n 1"), &["y"]);

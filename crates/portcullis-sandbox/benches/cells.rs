@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p portcullis-sandbox`. Figures of one machine and one moment say little: the ratios are what
 //! to look at. Both sides are measured in turn, batch by batch, so that a change of the machine's speed meets both.
-//! With bubblewrap installed, it is measured beside them. `-- sequential` measures that part alone.
+//! Other sandboxes are measured beside them where they are installed (bubblewrap, firejail, nsjail, isolate). `-- sequential` measures that part alone.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "what is measured is a bare spawn")]
@@ -82,30 +82,57 @@ fn with_environment(command: &mut Bare) -> &mut Bare {
     command.env_clear().envs(variables).stdin(Stdio::null())
 }
 
-fn bubblewrap(program: &str, arguments: &[&str]) {
-    let options =
-        ["--unshare-all", "--die-with-parent", "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin"];
-    let more = [
-        "--symlink",
-        "usr/lib",
-        "/lib",
-        "--symlink",
-        "usr/lib64",
-        "/lib64",
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-    ];
-    let mut command = Bare::new("bwrap");
-    command.args(options).args(more).arg(program).args(arguments);
+/// Others that confine a command, with as much as they can: measured where they are installed.
+const PEERS: [(&str, &str, &[&str]); 4] = [
+    (
+        "bubblewrap",
+        "/usr/bin/bwrap",
+        &[
+            "--unshare-all",
+            "--die-with-parent",
+            "--ro-bind",
+            "/usr",
+            "/usr",
+            "--symlink",
+            "usr/bin",
+            "/bin",
+            "--symlink",
+            "usr/lib",
+            "/lib",
+            "--symlink",
+            "usr/lib64",
+            "/lib64",
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+        ],
+    ),
+    ("firejail", "/usr/bin/firejail", &["--quiet", "--noprofile", "--net=none", "--seccomp", "--private"]),
+    ("nsjail", "/usr/bin/nsjail", &["--really_quiet", "--mode", "o", "--chroot", "/", "--"]),
+    ("isolate", "/usr/bin/isolate", &["--silent", "--processes=8", "--run", "--"]),
+];
+
+fn peer(executable: &str, options: &[&str], program: &str, arguments: &[&str]) {
+    let mut command = Bare::new(executable);
+    command.args(options).arg(program).args(arguments);
     let output = with_environment(&mut command).output().unwrap();
-    assert!(output.status.success());
+    assert!(output.status.success(), "{executable}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-async fn confined(sandbox: &Sandbox, permit: Permit) {
+/// Runs a permit, and returns the CPU time that the kernel counted for the cell and all that ran in it.
+async fn confined(sandbox: &Sandbox, permit: Permit) -> Duration {
     let outcome = sandbox.launch(permit, Arc::new(Sink)).await.unwrap();
     assert_eq!(outcome.ended, Ended::Exited(0));
+    outcome.usage.cpu_time
+}
+
+/// Returns the CPU time of the children of this process that have been waited for, in clock ticks. See
+/// proc_pid_stat(5).
+fn ticks_of_children() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[13].parse::<u64>().unwrap() + fields[14].parse::<u64>().unwrap()
 }
 
 struct Figures(Vec<Duration>);
@@ -133,45 +160,58 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let sandbox = Arc::new(runtime.block_on(Sandbox::connect(process)).unwrap());
     println!("confinement: {:?}", sandbox.confinement());
-    let with_bubblewrap = Path::new("/usr/bin/bwrap").exists();
-    if !with_bubblewrap {
-        println!("bubblewrap is not installed: not measured");
+    let installed = |(_, executable, _): &(&str, &str, &[&str])| Path::new(executable).exists();
+    for (name, ..) in PEERS.iter().filter(|peer| !installed(peer)) {
+        println!("{name} is not installed: not measured");
     }
 
-    println!("\nsequential, microseconds          median      p99   median over bare spawn");
+    println!("\nsequential, microseconds          median      p99   median over bare spawn   CPU time, mean");
     for (title, program, arguments) in [("true", "true", &[][..]), ("echo hello", "echo", &["hello"][..])] {
         let path = format!("/usr/bin/{program}");
-        let mut sides: Vec<(&str, Figures)> = Vec::new();
+        let mut sides: Vec<(&str, Figures, Duration)> = Vec::new();
         let mut names = vec!["bare spawn", "cell", "cell, workspace and /tmp"];
-        if with_bubblewrap {
-            names.push("bubblewrap");
-        }
+        names.extend(PEERS.iter().filter(|peer| installed(peer)).map(|(name, ..)| *name));
         for name in &names {
-            sides.push((name, Figures(Vec::new())));
+            sides.push((name, Figures(Vec::new()), Duration::ZERO));
         }
         for round in 0..12 {
-            for (name, figures) in &mut sides {
+            for (name, figures, used) in &mut sides {
+                let before = ticks_of_children();
+                let mut cpu = Duration::ZERO;
                 for _ in 0..BATCH {
                     let started = Instant::now();
                     match *name {
                         "bare spawn" => bare(&path, arguments),
-                        "bubblewrap" => bubblewrap(&path, arguments),
-                        "cell" => {
-                            runtime.block_on(confined(&sandbox, permit(&[(program, arguments)], false)))
+                        kind if !kind.starts_with("cell") => {
+                            let found = PEERS.iter().find(|(name, ..)| *name == kind).unwrap();
+                            peer(found.1, found.2, &path, arguments);
                         }
-                        _ => runtime.block_on(confined(&sandbox, permit(&[(program, arguments)], true))),
+                        kind => {
+                            let permit = permit(&[(program, arguments)], kind != "cell");
+                            cpu += runtime.block_on(confined(&sandbox, permit));
+                        }
                     }
                     // The first rounds make views and fill caches.
                     if round >= 2 {
                         figures.0.push(started.elapsed());
                     }
                 }
+                // A clock tick is 10 ms, see sysconf(3): one batch says little, all of them enough.
+                cpu += Duration::from_millis(10 * (ticks_of_children() - before));
+                if round >= 2 {
+                    *used += cpu;
+                }
             }
         }
-        let base = sides.first().map_or(1.0, |(_, figures)| figures.at(0.5));
-        for (name, figures) in &sides {
+        let base = sides.first().map_or(1.0, |(_, figures, _)| figures.at(0.5));
+        for (name, figures, used) in &sides {
             let (median, p99) = (figures.at(0.5), figures.at(0.99));
-            println!("{:<32}{median:>8.0} {p99:>8.0}   {:.2}", format!("{title}: {name}"), median / base);
+            let cpu = used.as_secs_f64() * 1e6 / figures.0.len() as f64;
+            println!(
+                "{:<32}{median:>8.0} {p99:>8.0}   {:.2} {cpu:>31.0}",
+                format!("{title}: {name}"),
+                median / base
+            );
         }
     }
 
@@ -207,7 +247,8 @@ fn main() {
                             let sandbox = Arc::clone(&sandbox);
                             tokio::spawn(async move {
                                 for _ in 0..count / at_once {
-                                    confined(&sandbox, permit(&[("echo", &["hello"])], writable)).await;
+                                    let _ =
+                                        confined(&sandbox, permit(&[("echo", &["hello"])], writable)).await;
                                 }
                             })
                         })
@@ -235,7 +276,7 @@ fn main() {
         for _ in 0..BATCH {
             let timed = |stages: &[(&str, &[&str])]| {
                 let started = Instant::now();
-                threaded.block_on(confined(&sandbox, permit(stages, false)));
+                let _ = threaded.block_on(confined(&sandbox, permit(stages, false)));
                 started.elapsed()
             };
             one.0.push(timed(&[("true", &[])]));

@@ -1,25 +1,28 @@
 //! A cell: a small process that sits in everything that executions may share one after another, and runs one
 //! execution at a time.
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use portcullis_core::{Ended, Level, Limit, Limits, Network, Plan, ProgramName, Usage, ViewPath};
 
 use crate::cgroup::{Counters, Group};
 use crate::config::Config;
-use crate::init::{self, Report};
+use crate::init::{self, Job, Report, ReportTo};
 use crate::landlock::Ruleset;
-use crate::oom::Preference;
+use crate::paths::Paths;
 use crate::programs::{self, Finder, Programs};
+use crate::ready::{self, Ready};
 use crate::removal;
 use crate::rights::{self, View};
 use crate::seccomp;
-use crate::sys::{self, Forked, Pid, Polled, WaitStatus};
+use crate::sys::{self, Forked, Pid, Polled, Processors, Stack, WaitStatus};
 use crate::tree;
 use crate::view::{self, PrivateParts, Proc};
 use crate::wire::{self, Answer, AtStep, FromCell, Refused, StepError, ToCell};
@@ -38,8 +41,6 @@ pub(crate) struct Cell {
     pub(crate) landlock_abi: Option<u32>,
     /// The cell's control group, where there is one.
     pub(crate) group: Option<Group>,
-    /// Whom the kernel kills first; `None` where the host does not let that be said.
-    pub(crate) preference: Option<Preference>,
     /// Its other end ends with the launcher. Held at level `landlock`: elsewhere the kernel ends a cell, and with it all
     /// that runs in it, together with the launcher.
     pub(crate) life: Option<OwnedFd>,
@@ -58,6 +59,26 @@ pub(crate) struct Cell {
     pub(crate) rulesets: HashMap<Vec<u8>, Rc<Ruleset>>,
     /// The limits that the group has now.
     pub(crate) limits_in_force: Option<Limits>,
+    /// For the processes of an execution that share our memory for a while; `None` before the cell is made.
+    pub(crate) stacks: Option<Stacks>,
+    /// Where the cell may run; `None` where there is but one place, or it cannot be said.
+    pub(crate) processors: Option<Processors>,
+    /// The device of the base view's `/proc`.
+    pub(crate) base_proc: Option<u64>,
+    /// Mounts of the last execution that are still to be taken away.
+    pub(crate) left: Vec<PathBuf>,
+}
+
+/// For init, and for one command after another.
+pub(crate) struct Stacks {
+    init: Stack,
+    command: Stack,
+}
+
+impl Stacks {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { init: Stack::new()?, command: Stack::new()? })
+    }
 }
 
 /// A program view.
@@ -79,7 +100,9 @@ impl Cell {
                 Ok(Some((ToCell::Run { plan, stdin }, descriptors))) => {
                     let Some(streams) = take_streams(descriptors, stdin) else { break 1 };
                     let answer = self.run(&plan, streams);
-                    if wire::send(self.link.as_fd(), &answer, &[]).is_err() || !answer.fit {
+                    // Nobody waits for what comes after the answer: whoever is to run next finds a cell that has ended,
+                    // or that is done.
+                    if wire::send(self.link.as_fd(), &answer, &[]).is_err() || !answer.fit || !self.clean() {
                         break 1;
                     }
                 }
@@ -218,15 +241,6 @@ impl Cell {
         programs: &Programs,
         streams: Streams,
     ) -> Result<FromCell, StepError> {
-        let input = match streams.input {
-            Some(input) => input,
-            None => sys::open_at(None, c"/dev/null", libc::O_RDONLY, 0).at("open /dev/null")?,
-        };
-        let (report_read, report_write) = sys::pipe().at("report pipe")?;
-        let namespaces = match self.level {
-            Level::Full | Level::Namespaces => libc::CLONE_NEWPID | libc::CLONE_NEWIPC,
-            Level::Landlock => 0,
-        };
         let started = Instant::now();
         let targets: Vec<ViewPath> = self.config.mounts.iter().map(|mount| mount.target.clone()).collect();
         let writable = self.config.mounts.iter().filter(|mount| mount.writable);
@@ -234,74 +248,147 @@ impl Cell {
         let own_proc = plan.writes() || !programs::are_indifferent_to_proc(programs);
         let proc = if own_proc { Proc::Own } else { Proc::OfTheCell };
         let parts = PrivateParts::new(plan, &targets, proc);
-        let rulesets = self.ready_rulesets(plan, programs, &parts).at("landlock ruleset")?;
-        let cell = Pid::try_from(std::process::id()).unwrap_or(-1);
-        if let Some(preference) = &self.preference {
-            preference.mark_children().at("oom_score_adj of the execution")?;
+        if self.level != Level::Landlock {
+            parts.add()?;
+            let entered =
+                Paths::new(&plan.workspace, None, &targets, &writable).enter(&plan.working_directory);
+            entered.at("working directory")?;
         }
-        let cloned = wire::attempt("namespaces of the execution", || sys::clone_into(namespaces));
-        if let (Some(preference), false) = (&self.preference, matches!(cloned, Ok((Forked::Child, _)))) {
-            preference.spare_us().at("oom_score_adj of the cell")?;
-        }
-        let (forked, pidfd) = cloned?;
-        let pid = match forked {
-            Forked::Child => init::run(init::Job {
-                plan,
-                programs,
-                rulesets: &rulesets,
-                level: self.level,
-                landlock_abi: self.landlock_abi,
-                group_bounds_the_tree: self.group.is_some(),
-                filters: &self.filters,
-                mounts: &targets,
-                writable: &writable,
-                parts: &parts,
-                user_name: &self.config.user_name,
-                host_workspace: self.host_workspace.as_deref(),
-                streams: [input, streams.output, streams.error],
-                report: report_write,
-                cell,
-            }),
-            Forked::Parent(pid) => pid,
-        };
-        let pidfd = pidfd.ok_or_else(|| StepError { step: "pidfd".into(), errno: libc::EBADF })?;
-        drop((input, streams.output, streams.error, report_write));
-
-        let watched = self.watch(plan, &pidfd, started);
-        let (status, rusage) = self.reap(pid);
-        let gone = self.everything_is_gone();
+        let rulesets = self.ready_rulesets(plan, programs, &parts, &targets).at("landlock ruleset")?;
+        let ready = ready::commands(plan, &self.config.user_name, rulesets);
+        let line =
+            Line { plan, programs, ready: &ready, mounts: &targets, writable: &writable, parts: &parts };
+        let End { watched, status, cpu, report } = self.carry_out(&line, streams, started)?;
         let counters = self.group.as_ref().and_then(|group| group.sample().ok());
+        let gone = self.everything_is_gone(counters.as_ref());
         let usage = Usage {
-            cpu_time: counters.as_ref().map_or(rusage, |counters| counters.cpu),
+            cpu_time: counters.as_ref().map_or(cpu, |counters| counters.cpu),
             peak_memory_bytes: counters.as_ref().and_then(|counters| counters.peak_memory_bytes),
             wall_time: started.elapsed(),
         };
-        let report = read_report(report_read);
-        let answer = conclude(watched, report, status, counters.as_ref(), usage);
+        let answer = conclude(plan, watched, report, status, counters.as_ref(), usage);
         // Memory may not be given back at once after it ran out, and the launcher counts such ends for the whole
         // life of a cell: it is not used again.
         let ran_out = counters.as_ref().is_some_and(|counters| counters.oom_kills > 0);
-        let cleared = self.level == Level::Landlock || parts.remove().is_ok();
         let goes_on = !matches!(watched, Watched::LinkEnded | Watched::Orphaned);
-        let fit = gone && cleared && !ran_out && goes_on && self.empty_host_workspace();
-        Ok(FromCell { answer, fit })
+        if self.level != Level::Landlock {
+            self.left = parts.mounts(self.base_proc);
+        }
+        Ok(FromCell { answer, fit: gone && !ran_out && goes_on })
     }
 
-    /// Returns the rulesets that can be shared by executions, made once: those of commands that only read, in
-    /// a view to which the execution adds nothing.
+    /// Takes away what an execution has left in the view or on the host. Says whether it is gone.
+    fn clean(&mut self) -> bool {
+        let left = std::mem::take(&mut self.left);
+        let home = self.level == Level::Landlock || std::env::set_current_dir("/").is_ok();
+        home && view::take_away(&left).is_ok() && self.empty_host_workspace()
+    }
+
+    /// Runs the line and waits for its end.
+    fn carry_out(&self, line: &Line<'_>, streams: Streams, started: Instant) -> Result<End, StepError> {
+        let stacks = self.stacks.as_ref().ok_or(StepError { step: "stacks".into(), errno: libc::ENOMEM })?;
+        let input = match streams.input {
+            Some(input) => input,
+            None => sys::open_at(None, c"/dev/null", libc::O_RDONLY, 0).at("open /dev/null")?,
+        };
+        let namespaces = match self.level {
+            Level::Full | Level::Namespaces => libc::CLONE_NEWPID | libc::CLONE_NEWIPC,
+            Level::Landlock => 0,
+        };
+        let shares_memory = self.level != Level::Landlock
+            && ready::is_plain(line.plan, line.ready, self.landlock_abi.is_some());
+        let rulesets = line.ready.iter().filter_map(|ready| ready.ruleset.as_ref());
+        let mut kept: Vec<_> = rulesets.map(|ruleset| ruleset.descriptor()).collect();
+        let longest = line.plan.script.steps.iter().map(|step| step.pipeline.commands.len()).max();
+        let pids = RefCell::new(Vec::with_capacity(longest.unwrap_or(0)));
+        let told = Mutex::new(None);
+        let pipe = if shares_memory { None } else { Some(sys::pipe().at("report pipe")?) };
+        let report = match &pipe {
+            None => ReportTo::Memory(&told),
+            Some((_, write)) => {
+                kept.push(write.as_raw_fd());
+                ReportTo::Pipe(write.as_raw_fd())
+            }
+        };
+        kept.sort_unstable();
+        let job = Job {
+            plan: line.plan,
+            programs: line.programs,
+            ready: line.ready,
+            level: self.level,
+            landlock_abi: self.landlock_abi,
+            filters: &self.filters,
+            group_bounds_the_tree: self.group.is_some(),
+            mounts: line.mounts,
+            writable: line.writable,
+            parts: line.parts,
+            host_workspace: self.host_workspace.as_deref(),
+            streams: [input.as_raw_fd(), streams.output.as_raw_fd(), streams.error.as_raw_fd()],
+            kept: &kept,
+            report,
+            cell: Pid::try_from(std::process::id()).unwrap_or(-1),
+            stack: &stacks.command,
+            processors: self.processors.as_ref(),
+            pids: &pids,
+        };
+        let given = (input, streams.output, streams.error);
+        if shares_memory {
+            // Cell, init and command follow one another, and seldom run at once. On one processor, nobody waits for
+            // another one to wake up; commands leave it, and so do we, when init is there.
+            if self.processors.is_some() {
+                let _ = Processors::current().and_then(|here| here.keep_to());
+            }
+            let run = || {
+                sys::run_beside(&stacks.init, namespaces, &mut || init::run(&job), |pidfd| {
+                    if let Some(processors) = &self.processors {
+                        let _ = processors.keep_to();
+                    }
+                    drop(given);
+                    self.watch(line.plan, pidfd, started)
+                })
+            };
+            let (watched, status, cpu) = wire::attempt("namespaces of the execution", run)?;
+            let report = told.into_inner().unwrap_or_else(PoisonError::into_inner);
+            return Ok(End { watched, status, cpu, report });
+        }
+        let (forked, pidfd) = wire::attempt("namespaces of the execution", || sys::clone_into(namespaces))?;
+        let pid = match forked {
+            Forked::Child => init::run(&job),
+            Forked::Parent(pid) => pid,
+        };
+        let pidfd = pidfd.ok_or_else(|| StepError { step: "pidfd".into(), errno: libc::EBADF })?;
+        drop(given);
+        let watched = self.watch(line.plan, &pidfd, started);
+        let (status, cpu) = self.reap(pid);
+        let report = pipe.and_then(|(read, write)| {
+            drop(write);
+            read_report(read)
+        });
+        Ok(End { watched, status, cpu, report })
+    }
+
+    /// Returns, in the order of the commands, the rulesets that can be made before anything runs. Those of commands
+    /// that only read, in a view to which the execution adds nothing, are made once and shared by executions. A command
+    /// that opens files first, or comes after others, may name what is not there yet, and makes its own.
     fn ready_rulesets(
         &mut self,
         plan: &Plan,
         programs: &Programs,
         parts: &PrivateParts<'_>,
+        mounts: &[ViewPath],
     ) -> io::Result<Vec<Option<Rc<Ruleset>>>> {
-        let (Some(abi), true) = (self.landlock_abi, self.level != Level::Landlock && parts.are_none()) else {
+        let (Some(abi), true) = (self.landlock_abi, self.level != Level::Landlock) else {
             return Ok(Vec::new());
         };
+        let view = View::Own { mounts };
+        let same_view = parts.are_none();
+        let at_once = plan.script.steps.len() == 1;
         let mut rulesets = Vec::new();
         for command in plan.script.commands() {
-            if !rights::are_stable(&command.rights) {
-                rulesets.push(None);
+            if !(same_view && rights::are_stable(&command.rights)) {
+                let ready = at_once && !ready::opens_files(command);
+                let make = || rights::ruleset(abi, view, plan, programs, command).map(Rc::new);
+                rulesets.push(if ready { Some(make()?) } else { None });
                 continue;
             }
             let key = postcard::to_stdvec(&(&command.program, &command.rights)).map_err(io::Error::other)?;
@@ -312,7 +399,7 @@ impl Cell {
             if self.rulesets.len() >= MOST_RULESETS {
                 self.rulesets.clear();
             }
-            let ruleset = Rc::new(rights::ruleset(abi, View::Own { mounts: &[] }, plan, programs, command)?);
+            let ruleset = Rc::new(rights::ruleset(abi, view, plan, programs, command)?);
             self.rulesets.insert(key, Rc::clone(&ruleset));
             rulesets.push(Some(ruleset));
         }
@@ -411,10 +498,10 @@ impl Cell {
     }
 
     /// INVARIANT (nothing is left): the cell is the only process of its group, and has no child.
-    fn everything_is_gone(&self) -> bool {
+    fn everything_is_gone(&self, counters: Option<&Counters>) -> bool {
         let childless =
             matches!(sys::wait(-1, false), Err(error) if error.raw_os_error() == Some(libc::ECHILD));
-        let alone = self.group.as_ref().is_none_or(|group| group.is_empty_but_one().unwrap_or(false));
+        let alone = self.group.is_none() || counters.is_some_and(|counters| counters.processes_now <= 1);
         childless && alone
     }
 
@@ -429,6 +516,25 @@ fn after(start: Instant, time: Duration) -> Instant {
     /// Some three years.
     const LONG: Duration = Duration::from_secs(100_000_000);
     start + time.min(LONG)
+}
+
+/// A line and what was made ready for it.
+struct Line<'a> {
+    plan: &'a Plan,
+    programs: &'a Programs,
+    ready: &'a [Ready],
+    mounts: &'a [ViewPath],
+    writable: &'a [ViewPath],
+    parts: &'a PrivateParts<'a>,
+}
+
+/// How an execution ended.
+struct End {
+    watched: Watched,
+    status: WaitStatus,
+    /// What the kernel counted for init and what it had reaped.
+    cpu: Duration,
+    report: Option<Report>,
 }
 
 /// Standard streams of an execution, as the server gave them.
@@ -461,6 +567,7 @@ enum Watched {
 /// Says how the execution ended. Only the service's own counters say that a limit did it; what the line says
 /// of itself (an exit code of 137, a signal) stays what it is.
 fn conclude(
+    plan: &Plan,
     watched: Watched,
     report: Option<Report>,
     status: WaitStatus,
@@ -470,7 +577,12 @@ fn conclude(
     let out_of_memory = counters.is_some_and(|counters| counters.oom_kills > 0);
     let refused_processes = counters.is_some_and(|counters| counters.pids_refused > 0);
     let ended = match (watched, report) {
-        (_, Some(Report::Refused(refused))) => return Answer::Refused(refused),
+        (_, Some(Report::Refused(step))) => return Answer::Refused(Refused::Step(step)),
+        (_, Some(Report::NotExecuted { command, errno })) => {
+            let name = plan.script.commands().nth(command).map_or("the command", |it| it.program.as_str());
+            let step = StepError { step: format!("execute {name}").into(), errno };
+            return Answer::Refused(Refused::Step(step));
+        }
         (Watched::Stopped(ended), _) => ended,
         (Watched::Orphaned, _) => {
             return Answer::Broken(StepError { step: "the launcher has ended".into(), errno: libc::ECHILD });

@@ -14,7 +14,7 @@
 //! # Traps
 //! - Files are opened when a group is made, not when they are used: a group that is the root of a cgroup
 //!   namespace refuses writes through files opened inside it, even to who may write.
-//! - `memory.oom.group` would end the cell along with its execution, and with it the answer; see `oom`.
+//! - `memory.oom.group` ends the cell along with its execution; the launcher tells what was counted; see `oom`.
 //! - Version 1 answers for `cgroup.procs` from a list up to a second old when an open file is read again; the
 //!   number in `pids.current` is always true.
 //! - A group disappears only when its last process is reaped, which may be a moment after its end was seen.

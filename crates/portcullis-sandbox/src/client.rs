@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use portcullis_core::{
@@ -19,7 +19,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::StartError;
 use crate::start::LauncherProcess;
 use crate::sys;
-use crate::wire::{self, Answer, FromCell, FromLauncher, Refused, StepError, ToCell, ToLauncher};
+use crate::wire::{self, Answer, FromCell, FromLauncher, LastWords, Refused, StepError, ToCell, ToLauncher};
 
 /// How much output is taken at once.
 const READ_BYTES: usize = 32 * 1024;
@@ -53,9 +53,9 @@ struct State {
     free: VecDeque<CellLink>,
     confinement: Option<Confinement>,
     /// Cells that ended, with what the launcher said of them, until somebody asks.
-    obituaries: BTreeMap<u64, u64>,
+    obituaries: BTreeMap<u64, LastWords>,
     /// Who waits to be told why a cell ended.
-    mourners: BTreeMap<u64, oneshot::Sender<u64>>,
+    mourners: BTreeMap<u64, oneshot::Sender<LastWords>>,
     /// Why no further cell comes, by cell.
     failures: BTreeMap<u32, StepError>,
     launcher_gone: bool,
@@ -71,6 +71,8 @@ impl Shared {
 struct CellLink {
     number: u64,
     link: AsyncFd<OwnedFd>,
+    /// Room for output, kept from one execution to the next.
+    room: [Vec<u8>; 2],
 }
 
 impl Sandbox {
@@ -135,7 +137,7 @@ impl Sandbox {
                     && let Some(failure) = state.failures.values().next()
                 {
                     return Err(LaunchError::Confinement {
-                        step: failure.step.clone(),
+                        step: failure.step.to_string(),
                         source: failure.source(),
                     });
                 }
@@ -150,11 +152,11 @@ impl Sandbox {
     }
 
     /// Says why a cell ended, when the launcher knows.
-    async fn obituary(&self, number: u64) -> Option<u64> {
+    async fn obituary(&self, number: u64) -> Option<LastWords> {
         let told = {
             let mut state = self.shared.state();
-            if let Some(oom_kills) = state.obituaries.remove(&number) {
-                return Some(oom_kills);
+            if let Some(words) = state.obituaries.remove(&number) {
+                return Some(words);
             }
             let (tell, told) = oneshot::channel();
             state.mourners.insert(number, tell);
@@ -190,13 +192,14 @@ async fn first_cell(shared: &Shared, cells: usize) -> Result<Confinement, String
 /// Takes what the launcher says, until it ends.
 async fn listen(link: AsyncFd<OwnedFd>, mut child: std::process::Child, shared: Arc<Shared>) {
     loop {
-        match receive::<FromLauncher>(&link).await {
+        match receive(&link).await {
             Ok(Some((FromLauncher::Ready { cell, confinement }, mut descriptors))) => {
                 let Some(fd) = descriptors.pop().filter(|_| descriptors.is_empty()) else { break };
                 let Ok(link) = sys::register(fd) else { break };
                 let mut state = shared.state();
                 state.confinement = Some(confinement);
-                state.free.push_back(CellLink { number: cell, link });
+                let room = [vec![0; READ_BYTES], vec![0; READ_BYTES]];
+                state.free.push_back(CellLink { number: cell, link, room });
             }
             Ok(Some((FromLauncher::Found { removed, kept }, none))) if none.is_empty() => {
                 for group in removed {
@@ -215,15 +218,15 @@ async fn listen(link: AsyncFd<OwnedFd>, mut child: std::process::Child, shared: 
                     shared.state().failures.insert(slot, failure);
                 }
             }
-            Ok(Some((FromLauncher::Gone { cell, oom_kills }, none))) if none.is_empty() => {
+            Ok(Some((FromLauncher::Gone { cell, words }, none))) if none.is_empty() => {
                 let mut state = shared.state();
                 let before = state.free.len();
                 state.free.retain(|free| free.number != cell);
                 let was_free = state.free.len() < before;
                 match state.mourners.remove(&cell) {
-                    Some(mourner) => drop(mourner.send(oom_kills)),
+                    Some(mourner) => drop(mourner.send(words)),
                     None if was_free => {}
-                    None => drop(state.obituaries.insert(cell, oom_kills)),
+                    None => drop(state.obituaries.insert(cell, words)),
                 }
                 while state.obituaries.len() > MOST_OBITUARIES {
                     state.obituaries.pop_first();
@@ -279,9 +282,10 @@ impl Launcher for Sandbox {
             }
             tries += 1;
         };
+        let started = Instant::now();
         let mut flow =
             OutputFlow { observer: &observer, left: output_limit, truncated: false, stopped: false };
-        let answer = attend(&cell, &mut streams, &mut flow).await;
+        let answer = attend(&mut cell, &mut streams, &mut flow).await;
         let truncated = flow.truncated;
         match answer {
             Ok(FromCell { answer, fit }) => {
@@ -298,9 +302,10 @@ impl Launcher for Sandbox {
                 let number = cell.number;
                 drop(cell);
                 match self.obituary(number).await {
-                    Some(oom_kills) if oom_kills > 0 => {
-                        let ended = Ended::Limited(Limit::Memory);
-                        Ok(Outcome { ended, usage: Usage::default(), truncated })
+                    Some(words) if words.oom_kills > 0 => {
+                        let LastWords { cpu_time, peak_memory_bytes, .. } = words;
+                        let usage = Usage { cpu_time, peak_memory_bytes, wall_time: started.elapsed() };
+                        Ok(Outcome { ended: Ended::Limited(Limit::Memory), usage, truncated })
                     }
                     _ => Err(LaunchError::Died { problem: error.to_string() }),
                 }
@@ -325,7 +330,9 @@ impl Launcher for Sandbox {
 fn refusal(refused: Refused) -> LaunchError {
     match refused {
         Refused::Program { program, problem } => LaunchError::Program { program, problem },
-        Refused::Step(failure) => LaunchError::Confinement { source: failure.source(), step: failure.step },
+        Refused::Step(failure) => {
+            LaunchError::Confinement { source: failure.source(), step: failure.step.into_owned() }
+        }
         Refused::Unenforceable(problem) => LaunchError::Unenforceable { problem },
     }
 }
@@ -398,52 +405,57 @@ impl OutputFlow<'_> {
 
 /// Sees an execution to its end: output, the wish to stop, the cell's last word. Returns when the cell has
 /// answered and every byte of output is handed on.
-async fn attend(cell: &CellLink, streams: &mut Streams, flow: &mut OutputFlow<'_>) -> io::Result<FromCell> {
+async fn attend(
+    cell: &mut CellLink,
+    streams: &mut Streams,
+    flow: &mut OutputFlow<'_>,
+) -> io::Result<FromCell> {
     let observer = Arc::clone(flow.observer);
     let mut stop = observer.stop_requested();
     let mut stop_sent = false;
-    let mut output_buffer = vec![0; READ_BYTES];
-    let mut error_buffer = vec![0; READ_BYTES];
-    let mut answer = None;
+    let CellLink { link, room: [output_room, error_room], .. } = cell;
+    let mut answer: Option<io::Result<FromCell>> = None;
     loop {
         if answer.is_some() && streams.output.is_none() && streams.error.is_none() {
             break;
         }
         tokio::select! {
-            received = receive::<FromCell>(&cell.link), if answer.is_none() => match received? {
-                Some((message, none)) if none.is_empty() => answer = Some(message),
-                Some(_) => return Err(io::Error::other("the cell sent descriptors")),
-                None => return Err(io::Error::other("the cell ended")),
+            received = receive_from_cell(link), if answer.is_none() => match received {
+                Ok(Some((message, none))) if none.is_empty() => answer = Some(Ok(message)),
+                Ok(Some(_)) => return Err(io::Error::other("the cell sent descriptors")),
+                // What was written before it ended is still to come: with it all that could write has ended.
+                Ok(None) => answer = Some(Err(io::Error::other("the cell ended"))),
+                Err(error) => answer = Some(Err(error)),
             },
-            read = read(&mut streams.output, &mut output_buffer), if streams.output.is_some() => {
-                let bytes = output_buffer.get(..read).unwrap_or_default();
+            read = read(&mut streams.output, output_room), if streams.output.is_some() => {
+                let bytes = output_room.get(..read).unwrap_or_default();
                 if read == 0 {
                     streams.output = None;
                 } else if flow.take(OutputStream::Stdout, bytes).await == Flow::Stop && answer.is_none() {
-                    stop_now(cell).await?;
+                    stop_now(link).await?;
                 }
             }
-            read = read(&mut streams.error, &mut error_buffer), if streams.error.is_some() => {
-                let bytes = error_buffer.get(..read).unwrap_or_default();
+            read = read(&mut streams.error, error_room), if streams.error.is_some() => {
+                let bytes = error_room.get(..read).unwrap_or_default();
                 if read == 0 {
                     streams.error = None;
                 } else if flow.take(OutputStream::Stderr, bytes).await == Flow::Stop && answer.is_none() {
-                    stop_now(cell).await?;
+                    stop_now(link).await?;
                 }
             }
             reason = &mut stop, if !stop_sent && answer.is_none() => {
                 stop_sent = true;
                 let message = ToCell::Stop { ended: Ended::Stopped(reason), gently: true };
-                send(&cell.link, &message, &[]).await?;
+                send(link, &message, &[]).await?;
             }
         }
     }
-    answer.ok_or_else(|| io::Error::other("the cell did not answer"))
+    answer.unwrap_or_else(|| Err(io::Error::other("the cell did not answer")))
 }
 
-async fn stop_now(cell: &CellLink) -> io::Result<()> {
+async fn stop_now(link: &AsyncFd<OwnedFd>) -> io::Result<()> {
     let message = ToCell::Stop { ended: Ended::Limited(Limit::Output), gently: false };
-    send(&cell.link, &message, &[]).await
+    send(link, &message, &[]).await
 }
 
 /// Reads from a stream; 0 at its end, or when it fails, which is its end too.
@@ -468,12 +480,20 @@ async fn send(
     }
 }
 
-async fn receive<M: serde::de::DeserializeOwned>(
-    link: &AsyncFd<OwnedFd>,
-) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+async fn receive(link: &AsyncFd<OwnedFd>) -> io::Result<Option<(FromLauncher, Vec<OwnedFd>)>> {
     loop {
         let mut ready = link.readable().await?;
         match ready.try_io(|link| wire::receive(link.get_ref())) {
+            Ok(received) => return received,
+            Err(_would_block) => {}
+        }
+    }
+}
+
+async fn receive_from_cell(link: &AsyncFd<OwnedFd>) -> io::Result<Option<(FromCell, Vec<OwnedFd>)>> {
+    loop {
+        let mut ready = link.readable().await?;
+        match ready.try_io(|link| wire::receive_short(link.get_ref())) {
             Ok(received) => return received,
             Err(_would_block) => {}
         }

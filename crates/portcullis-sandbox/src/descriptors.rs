@@ -5,12 +5,11 @@ use std::os::fd::RawFd;
 
 use crate::sys;
 
-/// Closes every descriptor but the standard streams and these.
+/// Closes every descriptor but the standard streams and these, which are given in ascending order.
 pub(crate) fn close_all_but(kept: &[RawFd]) -> io::Result<()> {
-    let mut kept: Vec<u32> = kept.iter().filter_map(|&fd| u32::try_from(fd).ok()).chain(0..=2).collect();
-    kept.sort_unstable();
-    let mut next = 0;
-    for fd in kept {
+    const FIRST: u32 = 3;
+    let mut next = FIRST;
+    for fd in kept.iter().filter_map(|&fd| u32::try_from(fd).ok()).filter(|&fd| fd >= FIRST) {
         if fd > next {
             sys::close_range(next, fd - 1)?;
         }

@@ -1,5 +1,5 @@
-//! Lets a test make a step fail, or take a layer of the confinement away: only with the feature `fault-injection`, which
-//! nothing but tests turns on.
+//! Lets a test make a step fail, take a layer of the confinement away, or see who uses the heap that is not to: only with
+//! the feature `fault-injection`, which nothing but tests turns on.
 
 use std::sync::OnceLock;
 
@@ -35,4 +35,11 @@ pub(crate) fn asked(step: &str) -> Option<i32> {
 /// Whether a layer is to be left out.
 pub(crate) fn is_gone(layer: &str) -> bool {
     GONE.get().is_some_and(|(gone, _)| gone(layer))
+}
+
+/// Whether who asks runs in the memory of a cell that is at work itself, and so must not use the heap. The allocator of a
+/// test asks this, and does not come back when the answer is yes.
+#[must_use]
+pub fn heap_is_not_ours() -> bool {
+    crate::sys::heap::is_not_ours()
 }

@@ -1,29 +1,29 @@
 //! The first process of an execution: pid 1 of its pid namespace.
 //!
-//! It is forked from the cell, completes the confinement, carries the line out, reports, and ends; with it
+//! It is made by the cell, completes the confinement, carries the line out, reports, and ends; with it
 //! the kernel ends whatever the line has left behind. See pid_namespaces(7).
 
-use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::cell::RefCell;
+use std::os::fd::RawFd;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 
 use portcullis_core::{Level, Plan, ViewPath};
 use serde::{Deserialize, Serialize};
 
 use crate::descriptors;
-use crate::landlock::Ruleset;
 use crate::launcher;
-use crate::line::{self, Filters, LineEnd, Setting};
+use crate::line::{self, Filters, Setting};
 use crate::paths::Paths;
 use crate::programs::Programs;
+use crate::ready::Ready;
 use crate::rights::View;
 use crate::seccomp::{self, Part};
 use crate::stage;
-use crate::sys::{self, Pid, Resource, WaitStatus};
+use crate::sys::{self, Pid, Processors, Resource, Stack};
 use crate::tree;
 use crate::view::PrivateParts;
-use crate::wire::{AtStep, Refused, StepError};
+use crate::wire::{AtStep, StepError};
 
 /// What init tells the cell before it ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,18 +32,33 @@ pub(crate) enum Report {
     Exited(i32),
     /// Its last command was ended by this signal.
     Signaled(i32),
-    /// Nothing of it ran.
-    Refused(Refused),
+    /// A step failed, and nothing of it ran.
+    Refused(StepError),
+    /// Everything was in force, and the kernel would not execute the first command; nothing of the line ran.
+    NotExecuted {
+        /// Which of the line's commands.
+        command: usize,
+        /// The errno.
+        errno: i32,
+    },
     /// A step failed after a part of it had run.
     Broken(StepError),
 }
 
-/// What init works with; made by the cell before the fork.
+/// Where init puts its report.
+pub(crate) enum ReportTo<'a> {
+    /// Into memory that it shares with the cell.
+    Memory(&'a Mutex<Option<Report>>),
+    /// Into a pipe.
+    Pipe(RawFd),
+}
+
+/// What init works with; made by the cell before there is an init.
 pub(crate) struct Job<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) programs: &'a Programs,
-    /// For each command, in order, its ruleset where it is ready already.
-    pub(crate) rulesets: &'a [Option<Rc<Ruleset>>],
+    /// For each command, in order, what it is started with.
+    pub(crate) ready: &'a [Ready],
     pub(crate) level: Level,
     pub(crate) landlock_abi: Option<u32>,
     pub(crate) filters: &'a seccomp::Programs,
@@ -53,23 +68,38 @@ pub(crate) struct Job<'a> {
     /// Those of the mounts where permits may give the right to write.
     pub(crate) writable: &'a [ViewPath],
     pub(crate) parts: &'a PrivateParts<'a>,
-    pub(crate) user_name: &'a str,
     /// Where the service's own workspace lies at level `landlock`.
     pub(crate) host_workspace: Option<&'a Path>,
     /// Standard input, output and error of the line.
-    pub(crate) streams: [OwnedFd; 3],
-    pub(crate) report: OwnedFd,
+    pub(crate) streams: [RawFd; 3],
+    /// The descriptors beside those that init keeps, in ascending order.
+    pub(crate) kept: &'a [RawFd],
+    pub(crate) report: ReportTo<'a>,
     pub(crate) cell: Pid,
+    /// For the commands, one after another, until they execute their program.
+    pub(crate) stack: &'a Stack,
+    /// Where commands may run, when init is kept to one processor.
+    pub(crate) processors: Option<&'a Processors>,
+    /// Room for the pids of the longest pipeline.
+    pub(crate) pids: &'a RefCell<Vec<Pid>>,
 }
 
 /// Runs the job and ends the process.
-pub(crate) fn run(job: Job<'_>) -> ! {
-    let report = match prepare(&job) {
-        Ok(()) => carry_out(&job),
-        Err(step) => Report::Refused(Refused::Step(step)),
+///
+/// INVARIANT (no heap): of a plain line, neither this process nor those of the commands use the heap before they end or
+/// become programs: they share it with the cell, which uses it meanwhile. Nor do they read what the cell changes.
+pub(crate) fn run(job: &Job<'_>) -> ! {
+    let report = match prepare(job) {
+        Ok(()) => carry_out(job),
+        Err(step) => Report::Refused(step),
     };
-    if let Ok(bytes) = postcard::to_stdvec(&report) {
-        let _ = std::fs::File::from(job.report).write_all(&bytes);
+    match job.report {
+        ReportTo::Memory(place) => *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(report),
+        ReportTo::Pipe(pipe) => {
+            if let Ok(bytes) = postcard::to_stdvec(&report) {
+                sys::write_all(pipe, &bytes);
+            }
+        }
     }
     sys::exit_now(0)
 }
@@ -78,21 +108,23 @@ pub(crate) fn run(job: Job<'_>) -> ! {
 /// up after them, and the filter is last, since it forbids the calls before it.
 fn prepare(job: &Job<'_>) -> Result<(), StepError> {
     let _ = sys::set_name(c"portcullis-init");
-    let [input, output, error] = &job.streams;
     sys::block_signals(&[libc::SIGCHLD, libc::SIGTERM]).at("signal mask")?;
     for signal in launcher::IGNORED_SIGNALS {
         sys::default_disposition(signal);
     }
-    stage::place_standard_streams([input.as_fd(), output.as_fd(), error.as_fd()]).at("standard streams")?;
-    let rulesets = job.rulesets.iter().flatten().map(|ruleset| ruleset.descriptor());
-    let kept: Vec<_> = rulesets.chain([job.report.as_raw_fd()]).collect();
-    descriptors::close_all_but(&kept).at("close descriptors")?;
+    stage::place_standard_streams(job.streams).at("standard streams")?;
+    descriptors::close_all_but(job.kept).at("close descriptors")?;
     sys::setsid().at("session")?;
     sys::umask(0o022);
     match job.level {
         Level::Full | Level::Namespaces => {
-            job.parts.add()?;
-            paths(job).enter(&job.plan.working_directory).at("working directory")?;
+            // The cell has added the others, and entered the working directory.
+            job.parts.add_proc()?;
+            if job.parts.have_proc() {
+                for ruleset in job.ready.iter().filter_map(|ready| ready.ruleset.as_deref()) {
+                    ruleset.allow_proc().at("landlock ruleset")?;
+                }
+            }
         }
         Level::Landlock => {
             sys::set_parent_death_signal(libc::SIGKILL).at("parent-death signal")?;
@@ -129,13 +161,13 @@ fn carry_out(job: &Job<'_>) -> Report {
         Level::Full | Level::Namespaces => (0, tree::signal_namespace),
         Level::Landlock => (job.cell, tree::signal_descendants),
     };
+    let paths = paths(job);
     let setting = Setting {
         plan: job.plan,
         programs: job.programs,
-        rulesets: job.rulesets,
-        environment: environment(job),
+        ready: job.ready,
         landlock_abi: job.landlock_abi,
-        paths: &paths(job),
+        paths: &paths,
         view: match job.host_workspace {
             Some(workspace) => View::Host { workspace, mounts: job.mounts, writable: job.writable },
             None => View::Own { mounts: job.mounts },
@@ -143,13 +175,11 @@ fn carry_out(job: &Job<'_>) -> Report {
         filters: Filters { writer, reader },
         stopper,
         signal_all,
+        stack: job.stack,
+        processors: job.processors,
+        pids: job.pids,
     };
-    match line::carry_out(&setting) {
-        LineEnd::Done(WaitStatus::Exited(code)) => Report::Exited(code),
-        LineEnd::Done(WaitStatus::Signaled(signal)) => Report::Signaled(signal),
-        LineEnd::Refused(refused) => Report::Refused(refused),
-        LineEnd::Broken(step) => Report::Broken(step),
-    }
+    line::carry_out(&setting)
 }
 
 /// Returns what commands that write, and commands that only read, take on beside init's own filter.
@@ -167,27 +197,6 @@ fn command_filters<'a>(job: &'a Job<'_>) -> (&'a [libc::sock_filter], &'a [libc:
             (filter(Class::LandlockLevel(signals)), filter(Class::LandlockLevelReadOnly(signals)))
         }
     }
-}
-
-/// The variables of every command. Nothing of the service's own environment is among them.
-fn environment(job: &Job<'_>) -> Vec<(String, String)> {
-    let home = format!("/home/{}", job.user_name);
-    let mut variables: Vec<(String, String)> = [
-        ("PATH", "/usr/local/bin:/usr/bin:/bin"),
-        ("HOME", home.as_str()),
-        ("USER", job.user_name),
-        ("LOGNAME", job.user_name),
-        ("LANG", "C.UTF-8"),
-        ("PWD", job.plan.working_directory.as_str()),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .collect();
-    for (name, value) in &job.plan.environment {
-        variables.retain(|(known, _)| known != name);
-        variables.push((name.clone(), value.clone()));
-    }
-    variables
 }
 
 /// Limits that are the same for every execution; set in the cell and inherited.
@@ -214,25 +223,25 @@ pub(crate) fn lower_limits(limits: &[(Resource, u64)]) -> Result<(), StepError> 
                 .and_then(|most| sys::set_rlimit(resource, value.min(most), hard.min(most))),
             other => other,
         };
-        set.at(&format!("rlimit {resource:?}"))?;
+        set.at(resource.step())?;
     }
     Ok(())
 }
 
 fn set_limits(job: &Job<'_>) -> Result<(), StepError> {
     let limits = &job.plan.limits;
-    let mut list = vec![
-        (Resource::Cpu, limits.cpu_time.as_secs().saturating_add(1)),
-        (Resource::FileSize, limits.file_size_bytes),
-    ];
     // Counted per user namespace and uid: those of this cell, which has two processes of its own; without a user
     // namespace, all that the uid has on the host. Where a cgroup counts too, that one is to be met first, since
     // it says so.
     let others = if job.level == Level::Landlock { tree::tasks_of(sys::real_uid()) } else { 2 };
     let spare = if job.group_bounds_the_tree { u64::from(limits.processes) + 64 } else { 0 };
-    list.push((Resource::Processes, u64::from(limits.processes) + others + spare));
+    lower_limits(&[
+        (Resource::Cpu, limits.cpu_time.as_secs().saturating_add(1)),
+        (Resource::FileSize, limits.file_size_bytes),
+        (Resource::Processes, u64::from(limits.processes) + others + spare),
+    ])?;
     if !job.group_bounds_the_tree {
-        list.push((Resource::Data, limits.memory_bytes));
+        lower_limits(&[(Resource::Data, limits.memory_bytes)])?;
     }
-    lower_limits(&list)
+    Ok(())
 }

@@ -60,6 +60,7 @@ fn handled(abi: u32) -> (u64, u64, u64, usize) {
 }
 
 /// A ruleset that is being filled. It denies everything it handles but what is allowed.
+#[derive(Debug)]
 pub(crate) struct Ruleset {
     fd: OwnedFd,
     files: u64,
@@ -87,6 +88,11 @@ impl Ruleset {
             Err(error) => return Err(error),
         };
         self.allow_opened(opened, access)
+    }
+
+    /// Allows to read what `/proc` shows, when it has been mounted since: without the heap.
+    pub(crate) fn allow_proc(&self) -> io::Result<()> {
+        self.allow_opened(sys::open_at(None, c"/proc", libc::O_PATH, 0)?, READ)
     }
 
     /// Allows rights on an opened file, or beneath an opened directory.

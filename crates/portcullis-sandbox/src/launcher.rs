@@ -303,7 +303,8 @@ impl Launcher {
                     "confinement level `{}` is required, this host gives `{}`",
                     floor.as_str(),
                     level.as_str()
-                ),
+                )
+                .into(),
                 errno: libc::EOPNOTSUPP,
             }),
             _ => Ok(()),
@@ -353,8 +354,7 @@ impl Launcher {
                 self.slots.iter().filter_map(|slot| slot.cell.as_ref()).map(|(_, cell)| cell.pid).collect();
             tree::end_strays(&living);
         }
-        let oom_kills = cell.bury();
-        let message = FromLauncher::Gone { cell: number, oom_kills };
+        let message = FromLauncher::Gone { cell: number, words: cell.bury() };
         wire::send(self.link.as_fd(), &message, &[]).at("tell the server")
     }
 }

@@ -50,6 +50,7 @@ mod making;
 mod oom;
 mod paths;
 mod programs;
+mod ready;
 mod removal;
 mod rights;
 mod seccomp;
@@ -65,5 +66,5 @@ pub use client::Sandbox;
 pub use config::{Config, Mount};
 pub use doctor::{Findings, Mechanism, Mend, Need, Program, Standing, Trial, examine, examine_from, look_up};
 #[cfg(feature = "fault-injection")]
-pub use faults::{Fault, Gone, MARK, fail_steps, take_layers_away};
+pub use faults::{Fault, Gone, MARK, fail_steps, heap_is_not_ours, take_layers_away};
 pub use start::{LauncherProcess, StartError, enter_if_launcher, start_launcher, start_launcher_from};

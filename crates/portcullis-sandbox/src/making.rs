@@ -19,13 +19,13 @@ use crate::config::Config;
 use crate::descriptors;
 use crate::init;
 use crate::layers::is_gone;
-use crate::oom::Preference;
+use crate::oom;
 use crate::programs::Finder;
 use crate::removal;
 use crate::seccomp;
 use crate::sys::{self, Forked, Pid, Polled};
 use crate::view;
-use crate::wire::{self, AtStep, StepError};
+use crate::wire::{self, AtStep, LastWords, StepError};
 
 /// The uid and gid inside the view.
 const INNER_ID: u32 = 1000;
@@ -84,15 +84,19 @@ impl MadeCell {
     }
 
     /// Removes what a cell held that is reaped, with all that ran in it: a group with a process does not go. Returns
-    /// how many processes the kernel had killed in it for memory.
-    pub(crate) fn bury(self) -> u64 {
-        let oom_kills =
-            self.group.as_ref().and_then(|group| group.sample().ok()).map_or(0, |found| found.oom_kills);
+    /// what the group had counted for the last execution.
+    pub(crate) fn bury(self) -> LastWords {
+        let counted = self.group.as_ref().and_then(|group| group.sample().ok());
+        let words = counted.map_or_else(LastWords::default, |counted| LastWords {
+            oom_kills: counted.oom_kills,
+            cpu_time: counted.cpu,
+            peak_memory_bytes: counted.peak_memory_bytes,
+        });
         if let Some(workspace) = &self.workspace {
             let _ = removal::remove(workspace);
         }
         drop(self.life);
-        oom_kills
+        words
     }
 }
 
@@ -158,7 +162,6 @@ pub(crate) fn make(
                 level,
                 landlock_abi,
                 group: handles,
-                preference: None,
                 life: None,
                 link: cell_end,
                 host_workspace,
@@ -169,6 +172,10 @@ pub(crate) fn make(
                 filters: seccomp::Programs::assemble(),
                 limits_in_force: None,
                 rulesets: HashMap::new(),
+                stacks: None,
+                processors: sys::Processors::allowed().ok().filter(|allowed| allowed.count() > 1),
+                base_proc: None,
+                left: Vec::new(),
             };
             become_cell(cell, host_id, go_read, result_write)
         }
@@ -303,6 +310,7 @@ fn become_cell(mut cell: Cell, host_id: Option<u32>, go: OwnedFd, result: OwnedF
 fn keep_only_own_descriptors(cell: &Cell, go: &OwnedFd, result: &OwnedFd) -> Result<(), StepError> {
     let mut kept = vec![cell.link.as_raw_fd(), go.as_raw_fd(), result.as_raw_fd()];
     kept.extend(cell.group.iter().flat_map(cgroup::Group::descriptors));
+    kept.sort_unstable();
     descriptors::close_all_but(&kept).at("close descriptors")
 }
 
@@ -315,7 +323,8 @@ fn prepare_from_inside(cell: &mut Cell, host_id: Option<u32>, go: &OwnedFd) -> R
     let mut reader = File::from(go.try_clone().at("start pipe")?);
     reader.read_exact(&mut byte).at("start of the cell")?;
     // While the host's `/proc` can be seen, and with the identity that owns us there.
-    cell.preference = Preference::open().ok();
+    let _ = oom::go_first();
+    cell.stacks = Some(cell::Stacks::new().at("stacks")?);
     if cell.level == Level::Landlock {
         if let Some(id) = host_id {
             sys::set_gid(id).at("gid of the cell")?;
@@ -333,6 +342,7 @@ fn prepare_from_inside(cell: &mut Cell, host_id: Option<u32>, go: &OwnedFd) -> R
         sys::unshare(libc::CLONE_NEWCGROUP).at("cgroup namespace")?;
         view::enter_base(sources, &cell.config.user_name)?;
         cell.base_view = Some(cell::own_mount_namespace()?);
+        cell.base_proc = Some(view::proc_device().at("view: proc")?);
     }
     // A change of identity clears the parent-death signal, so it is asked for here; if the launcher ended
     // before, its end of the pipe is closed by now. See PR_SET_PDEATHSIG(2const).

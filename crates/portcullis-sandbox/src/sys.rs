@@ -3,7 +3,7 @@
 //! Functions take and give safe types; each names its manual page.
 #![expect(unsafe_code, reason = "system calls; this module is the only place for them in the workspace")]
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
@@ -12,12 +12,18 @@ use std::time::Duration;
 use crate::layers::{self, is_gone};
 
 mod mount;
+mod processors;
 mod security;
+mod shared;
 mod socket;
+mod spawn;
 
 pub(crate) use mount::*;
+pub(crate) use processors::*;
 pub(crate) use security::*;
+pub(crate) use shared::*;
 pub(crate) use socket::*;
+pub(crate) use spawn::*;
 
 /// A process id.
 pub(crate) type Pid = libc::pid_t;
@@ -82,17 +88,6 @@ fn namespaces_of(asked: libc::c_int) -> &'static [(libc::c_int, &'static str)] {
         (libc::CLONE_NEWNET, "network namespace"),
         (libc::CLONE_NEWUTS, "UTS namespace"),
     ]
-}
-
-/// Replaces the process by a program; returns only on failure. See execve(2).
-pub(crate) fn execve(path: &CStr, argv: &[CString], envp: &[CString]) -> io::Error {
-    let list = |strings: &[CString]| -> Vec<*const libc::c_char> {
-        strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(ptr::null())).collect()
-    };
-    let (argv, envp) = (list(argv), list(envp));
-    // SAFETY: path and both null-ended arrays point to NUL-ended strings that outlive the call.
-    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-    io::Error::last_os_error()
 }
 
 /// Ends the process at once, without running anything else of it. See _exit(2).
@@ -227,6 +222,24 @@ impl Resource {
             Self::Processes => "RLIMIT_NPROC",
             Self::RealTimePriority => "RLIMIT_RTPRIO",
             Self::SigPending => "RLIMIT_SIGPENDING",
+        }
+    }
+
+    /// Names the step that sets it.
+    pub(crate) fn step(self) -> &'static str {
+        match self {
+            Self::Core => "rlimit Core",
+            Self::Cpu => "rlimit Cpu",
+            Self::Data => "rlimit Data",
+            Self::FileSize => "rlimit FileSize",
+            Self::Locks => "rlimit Locks",
+            Self::MemLock => "rlimit MemLock",
+            Self::MsgQueue => "rlimit MsgQueue",
+            Self::Nice => "rlimit Nice",
+            Self::OpenFiles => "rlimit OpenFiles",
+            Self::Processes => "rlimit Processes",
+            Self::RealTimePriority => "rlimit RealTimePriority",
+            Self::SigPending => "rlimit SigPending",
         }
     }
 }
@@ -367,6 +380,19 @@ pub(crate) fn close_range(first: u32, last: u32) -> io::Result<()> {
     // SAFETY: takes numbers. Callers are about to leave their old life: no `OwnedFd` of the range is used again.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
     Ok(())
+}
+
+/// Writes all of it, as far as it can be written. See write(2).
+pub(crate) fn write_all(fd: RawFd, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        // SAFETY: pointer and length are those of a live slice; a descriptor that is not open is only refused.
+        let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+        match usize::try_from(written) {
+            Ok(written) if written > 0 => bytes = bytes.get(written..).unwrap_or_default(),
+            _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            _ => return,
+        }
+    }
 }
 
 /// Opens beneath a directory, or from the working directory without one; close-on-exec. See openat(2).

@@ -11,11 +11,11 @@
 //!
 //! INVARIANT (nothing writable is executable): whatever can be written is mounted `noexec`.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use portcullis_core::{Plan, ViewPath};
@@ -72,7 +72,7 @@ pub(crate) fn collect(config: &Config) -> Result<Sources, StepError> {
     }
     for mount in &config.mounts {
         let clone = clone(&mount.source, Depth::All)
-            .at(&format!("view: clone mount source {}", mount.source.display()))?;
+            .at(format!("view: clone mount source {}", mount.source.display()))?;
         directories.push((mount.target.as_str().to_owned(), mount.writable, clone));
     }
     let mut devices = Vec::new();
@@ -145,7 +145,7 @@ pub(crate) fn enter_base(sources: Sources, user_name: &str) -> Result<(), StepEr
     }
     // The kernel lets a user namespace mount `/proc` only where one can be seen already, so this one stays
     // beneath that of every execution.
-    mount_proc(Path::new("proc")).at("view: proc")?;
+    mount_proc(c"proc").at("view: proc")?;
 
     // `pivot_root(".", ".")` stacks the old root on the new one; see pivot_root(2), NOTES.
     sys::pivot_to_working_directory().at("view: pivot")?;
@@ -214,12 +214,22 @@ impl<'a> PrivateParts<'a> {
             && self.hidden().next().is_none()
     }
 
-    /// Adds the parts. The caller is pid 1 of the execution's pid namespace.
+    /// Whether the execution sees its own `/proc`.
+    pub(crate) fn have_proc(&self) -> bool {
+        self.proc == Proc::Own
+    }
+
+    /// Adds the `/proc` of the execution, if it sees its own. The caller is pid 1 of the execution's pid namespace.
+    pub(crate) fn add_proc(&self) -> Result<(), StepError> {
+        match self.proc {
+            Proc::Own => mount_proc(c"/proc").at("view: proc of the execution"),
+            Proc::OfTheCell => Ok(()),
+        }
+    }
+
+    /// Adds all the others. The caller is the cell, before the execution has a process.
     pub(crate) fn add(&self) -> Result<(), StepError> {
         let plan = self.plan;
-        if self.proc == Proc::Own {
-            mount_proc(Path::new("/proc")).at("view: proc of the execution")?;
-        }
         if self.has_workspace() {
             let mount =
                 mount_scratch(plan.workspace.as_str(), plan.limits.disk_bytes).at("view: workspace")?;
@@ -240,25 +250,36 @@ impl<'a> PrivateParts<'a> {
         Ok(())
     }
 
-    /// Takes the parts away. The caller is the cell, when every process of the execution is gone.
-    pub(crate) fn remove(&self) -> io::Result<()> {
+    /// Returns the mounts that [`take_away`] takes, when every process of the execution is gone; `base_proc` is the
+    /// device of the `/proc` that stays.
+    pub(crate) fn mounts(&self, base_proc: Option<u64>) -> Vec<PathBuf> {
         let mut paths = Vec::new();
-        if self.proc == Proc::Own {
-            paths.push(Path::new("/proc"));
-        }
         if self.has_workspace() {
-            paths.push(Path::new(self.plan.workspace.as_str()));
+            paths.push(PathBuf::from(self.plan.workspace.as_str()));
         }
         if self.plan.writes() {
-            paths.push(Path::new("/tmp"));
+            paths.push(PathBuf::from("/tmp"));
         }
-        // The last one first: one may lie within another.
-        let hidden: Vec<&Path> = self.hidden().filter(|path| path.exists()).collect();
-        for path in paths.into_iter().chain(hidden).collect::<Vec<_>>().into_iter().rev() {
-            sys::detach(&CString::new(path.as_os_str().as_bytes())?)?;
+        paths.extend(self.hidden().filter(|path| path.exists()).map(Path::to_owned));
+        // Init may have ended before it came to that.
+        if self.proc == Proc::Own && proc_device().ok() != base_proc {
+            paths.push(PathBuf::from("/proc"));
         }
-        Ok(())
+        paths
     }
+}
+
+/// Takes mounts away, the last one first: one may lie within another.
+pub(crate) fn take_away(mounts: &[PathBuf]) -> io::Result<()> {
+    for path in mounts.iter().rev() {
+        sys::detach(&CString::new(path.as_os_str().as_bytes())?)?;
+    }
+    Ok(())
+}
+
+/// Returns the device of what is mounted at `/proc`: a number that no other mount of processes has.
+pub(crate) fn proc_device() -> io::Result<u64> {
+    Ok(std::fs::metadata("/proc")?.dev())
 }
 
 /// Whether a protected path lies where the view shows files of the host; elsewhere it shows none to hide.
@@ -293,16 +314,13 @@ fn mount_scratch(path: &str, bytes: u64) -> io::Result<OwnedFd> {
 }
 
 /// Mounts the processes of the caller's pid namespace, and nothing else of `/proc`; nothing there is writable.
-fn mount_proc(path: &Path) -> io::Result<()> {
+fn mount_proc(path: &CStr) -> io::Result<()> {
     // Of the processes only those that the reader may trace are shown: never a cell or init.
-    attach(&file_system(c"proc", &[(c"subset", c"pid"), (c"hidepid", c"ptraceable")], LOCKED)?, path)
+    let options = [(c"subset", c"pid"), (c"hidepid", c"ptraceable")];
+    sys::attach_mount(file_system(c"proc", &options, LOCKED)?.as_fd(), path)
 }
 
-fn file_system(
-    kind: &std::ffi::CStr,
-    options: &[(&std::ffi::CStr, &std::ffi::CStr)],
-    attributes: u64,
-) -> io::Result<OwnedFd> {
+fn file_system(kind: &CStr, options: &[(&CStr, &CStr)], attributes: u64) -> io::Result<OwnedFd> {
     let context = sys::fs_open(kind)?;
     for (key, value) in options {
         sys::fs_set(context.as_fd(), key, value)?;

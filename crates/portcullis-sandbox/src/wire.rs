@@ -3,8 +3,10 @@
 //! Frames travel over sequenced-packet socket pairs, so that each arrives whole or not at all. Whoever
 //! receives something that is not a message of the link, or descriptors that do not belong to it, ends it.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use portcullis_core::{Confinement, Ended, Plan, Usage};
 use serde::de::DeserializeOwned;
@@ -15,6 +17,8 @@ use crate::sys;
 
 /// The longest frame, in bytes.
 pub(crate) const MAX_FRAME_BYTES: usize = 128 * 1024;
+/// The longest frame of a cell, in bytes.
+pub(crate) const SHORT_FRAME_BYTES: usize = 16 * 1024;
 
 /// From the server to the launcher.
 #[derive(Debug, Serialize, Deserialize)]
@@ -59,9 +63,20 @@ pub(crate) enum FromLauncher {
     Gone {
         /// Its number.
         cell: u64,
-        /// Processes of it that the kernel killed for want of memory since its last report.
-        oom_kills: u64,
+        /// What was counted for its last execution.
+        words: LastWords,
     },
+}
+
+/// What a control group says of a cell that has ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LastWords {
+    /// Processes that the kernel killed for want of memory, in the whole life of the cell, which ends with the first.
+    pub(crate) oom_kills: u64,
+    /// CPU time of the last execution.
+    pub(crate) cpu_time: Duration,
+    /// The most memory that the last execution had at once.
+    pub(crate) peak_memory_bytes: Option<u64>,
 }
 
 /// From the server to a cell.
@@ -128,14 +143,14 @@ pub(crate) enum Refused {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StepError {
     /// The step's name.
-    pub(crate) step: String,
+    pub(crate) step: Cow<'static, str>,
     /// The errno.
     pub(crate) errno: i32,
 }
 
 impl StepError {
     /// Names the step that failed.
-    pub(crate) fn new(step: impl Into<String>, error: &io::Error) -> Self {
+    pub(crate) fn new(step: impl Into<Cow<'static, str>>, error: &io::Error) -> Self {
         Self { step: step.into(), errno: error.raw_os_error().unwrap_or(libc::EIO) }
     }
 
@@ -154,24 +169,28 @@ impl std::fmt::Display for StepError {
 /// Names the step in whose course an error came up.
 pub(crate) trait AtStep<T> {
     /// Turns an error into a [`StepError`].
-    fn at(self, step: &str) -> Result<T, StepError>;
+    fn at(self, step: impl Into<Cow<'static, str>>) -> Result<T, StepError>;
 }
 
 impl<T> AtStep<T> for io::Result<T> {
-    fn at(self, step: &str) -> Result<T, StepError> {
+    fn at(self, step: impl Into<Cow<'static, str>>) -> Result<T, StepError> {
         #[cfg(feature = "fault-injection")]
-        if let Some(errno) = crate::faults::asked(step) {
-            return Err(StepError { step: step.to_owned(), errno });
-        }
+        let step = {
+            let step = step.into();
+            if let Some(errno) = crate::faults::asked(&step) {
+                return Err(StepError { step, errno });
+            }
+            step
+        };
         self.map_err(|error| StepError::new(step, &error))
     }
 }
 
 /// Takes a step that must not have been taken when it is said to have failed: one after which there are two of us.
-pub(crate) fn attempt<T>(step: &str, take: impl FnOnce() -> io::Result<T>) -> Result<T, StepError> {
+pub(crate) fn attempt<T>(step: &'static str, take: impl FnOnce() -> io::Result<T>) -> Result<T, StepError> {
     #[cfg(feature = "fault-injection")]
     if let Some(errno) = crate::faults::asked(step) {
-        return Err(StepError { step: step.to_owned(), errno });
+        return Err(StepError { step: step.into(), errno });
     }
     take().map_err(|error| StepError::new(step, &error))
 }
@@ -199,6 +218,11 @@ pub(crate) fn send(
 /// When what came is not one message of this link, with nothing behind it.
 pub(crate) fn receive<M: DeserializeOwned>(link: &impl AsFd) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
     receive_into(link, &mut vec![0_u8; MAX_FRAME_BYTES])
+}
+
+/// As [`receive`], for what is never longer than [`SHORT_FRAME_BYTES`]: the answer of a cell.
+pub(crate) fn receive_short<M: DeserializeOwned>(link: &impl AsFd) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+    receive_into(link, &mut [0_u8; SHORT_FRAME_BYTES])
 }
 
 /// As [`receive`], with room of the caller's: `MAX_FRAME_BYTES`, or whatever the message may need.

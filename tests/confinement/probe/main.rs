@@ -12,6 +12,7 @@
 #![expect(unsafe_code, reason = "an attacker makes raw system calls")]
 #![allow(clippy::indexing_slicing, reason = "what goes wrong here fails the test")]
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::CString;
 use std::io::{self, Write};
 use std::process::exit;
@@ -21,6 +22,36 @@ mod calls;
 mod numbers;
 mod takes;
 mod wrapper;
+
+/// Ends a process that uses the heap of a cell which is at work itself; decision 0032.
+struct Watched;
+
+fn refuse_a_foreign_heap() {
+    if portcullis_sandbox::heap_is_not_ours() {
+        let text = b"used the heap that its cell has\n";
+        // SAFETY: pointer and length are those of a static array.
+        unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+        // SAFETY: takes a number; does not return.
+        unsafe { libc::_exit(99) };
+    }
+}
+
+// SAFETY: everything is the system's allocator's.
+unsafe impl GlobalAlloc for Watched {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        refuse_a_foreign_heap();
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        refuse_a_foreign_heap();
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+#[global_allocator]
+static HEAP: Watched = Watched;
 
 fn main() {
     wrapper::apply();

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::Version;
 use super::leftovers::remove_group;
 use super::root::write_to;
 use crate::layers::is_gone;
+use crate::sys::SharedNumber;
 
 /// Processes of ours in a group beside the execution's: the cell, and the execution's first process.
 const OWN_PROCESSES: u64 = 2;
@@ -79,7 +81,6 @@ pub(crate) struct Counters {
 /// Running totals of a group, from which counters are differences.
 #[derive(Debug, Clone, Copy, Default)]
 struct Totals {
-    cpu: Duration,
     oom_kills: u64,
     pids_refused: u64,
 }
@@ -115,9 +116,13 @@ pub(crate) struct Group {
     /// The process that made it: a fork of it must not take the group away.
     made_by: u32,
     base: Totals,
+    /// CPU time at the last reset, in nanoseconds, of whoever did it: known to all holds.
+    base_cpu: Arc<SharedNumber>,
     peak: Peak,
     /// The most memory that a look at the counters has found, for kernels whose mark cannot be reset.
     seen_memory: Cell<u64>,
+    /// What the last look since the last reset has found.
+    seen: Cell<Option<Totals>>,
 }
 
 #[derive(Debug)]
@@ -169,6 +174,8 @@ impl Group {
                 if !is_gone("memory.swap.max") {
                     optional(write_to(&memory.join("memory.swap.max"), "0"))?;
                 }
+                // Since Linux 4.19. What is short of memory ends as a whole, the cell included; see `oom`.
+                optional(write_to(&memory.join("memory.oom.group"), "1"))?;
                 Files {
                     memory_limit: write(&memory.join("memory.max"))?,
                     memory_and_swap_limit: None,
@@ -207,8 +214,10 @@ impl Group {
             directories: Some(directories),
             made_by: std::process::id(),
             base,
+            base_cpu: Arc::new(SharedNumber::new()?),
             peak,
             seen_memory,
+            seen: Cell::default(),
         })
     }
 
@@ -237,8 +246,10 @@ impl Group {
             directories: None,
             made_by: self.made_by,
             base: self.base,
+            base_cpu: Arc::clone(&self.base_cpu),
             peak: self.peak,
             seen_memory: self.seen_memory.clone(),
+            seen: Cell::default(),
         })
     }
 
@@ -322,7 +333,12 @@ impl Group {
     /// # Errors
     /// When the counters cannot be read.
     pub(crate) fn reset(&mut self) -> io::Result<()> {
-        self.base = self.totals()?;
+        // What was refused before stays counted as the last look found it: between executions nothing is.
+        self.base = match self.seen.take() {
+            Some(totals) => totals,
+            None => self.totals()?,
+        };
+        self.base_cpu.set(u64::try_from(self.cpu()?.as_nanos()).unwrap_or(u64::MAX));
         self.seen_memory.set(0);
         self.peak = match &self.files.memory_peak {
             Some(peak) if set(peak, "0").is_ok() => Peak::Reset,
@@ -338,12 +354,14 @@ impl Group {
     /// When they cannot be read.
     pub(crate) fn sample(&self) -> io::Result<Counters> {
         let totals = self.totals()?;
+        self.seen.set(Some(totals));
+        let base_cpu = Duration::from_nanos(self.base_cpu.get());
         let now = number(&self.files.memory_now)?;
         self.seen_memory.set(self.seen_memory.get().max(now));
         let mark = self.files.memory_peak.as_ref().map(number).transpose()?;
         let peak_memory_bytes = Some(self.peak.bytes(mark, self.seen_memory.get()));
         Ok(Counters {
-            cpu: totals.cpu.saturating_sub(self.base.cpu),
+            cpu: self.cpu()?.saturating_sub(base_cpu),
             peak_memory_bytes,
             oom_kills: totals.oom_kills.saturating_sub(self.base.oom_kills),
             pids_refused: totals.pids_refused.saturating_sub(self.base.pids_refused),
@@ -352,18 +370,22 @@ impl Group {
     }
 
     fn totals(&self) -> io::Result<Totals> {
-        let cpu = match self.version {
-            _ if is_gone("cpu.stat") => Duration::ZERO,
-            Version::V2 => Duration::from_micros(keyed(&text(&self.files.cpu)?, "usage_usec")?),
-            Version::V1 => Duration::from_nanos(number(&self.files.cpu)?),
-        };
         let pids_refused = match &self.files.pids_events {
             Some(file) => keyed(&text(file)?, "max")?,
             None => 0,
         };
         // Before Linux 4.13 there was no such count.
         let oom_kills = keyed(&text(&self.files.memory_events)?, "oom_kill").unwrap_or(0);
-        Ok(Totals { cpu, oom_kills, pids_refused })
+        Ok(Totals { oom_kills, pids_refused })
+    }
+
+    /// Returns the CPU time of all that ever was in the group.
+    fn cpu(&self) -> io::Result<Duration> {
+        Ok(match self.version {
+            _ if is_gone("cpu.stat") => Duration::ZERO,
+            Version::V2 => Duration::from_micros(keyed(&text(&self.files.cpu)?, "usage_usec")?),
+            Version::V1 => Duration::from_nanos(number(&self.files.cpu)?),
+        })
     }
 
     /// Returns the processes of the group, by their numbers in our pid namespace. Opens the file anew: version 1
@@ -372,15 +394,6 @@ impl Group {
         let directories = self.directories.as_ref().ok_or_else(shared)?;
         let text = fs::read_to_string(directories.pids.join("cgroup.procs"))?;
         Ok(text.split_whitespace().filter_map(|word| word.parse().ok()).collect())
-    }
-
-    /// Whether at most one process, of one thread, is in the group: the cell that asks. One that has ended and is
-    /// not reaped counts.
-    ///
-    /// # Errors
-    /// When the processes cannot be counted.
-    pub(crate) fn is_empty_but_one(&self) -> io::Result<bool> {
-        Ok(number(&self.files.pids_now)? <= 1)
     }
 
     /// Ends every process of the group, the cell included, and returns when none is left. Where the kernel has
