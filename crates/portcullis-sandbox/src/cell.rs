@@ -20,7 +20,7 @@ use crate::paths::Paths;
 use crate::programs::{self, Finder, Programs};
 use crate::ready::{self, Ready};
 use crate::removal;
-use crate::rights::{self, View};
+use crate::rights::{self, Common, View};
 use crate::seccomp;
 use crate::sys::{self, Forked, Pid, Polled, Processors, Stack, WaitStatus};
 use crate::tree;
@@ -57,6 +57,8 @@ pub(crate) struct Cell {
     pub(crate) filters: seccomp::Programs,
     /// Rulesets of commands that need nothing of their execution's own, by program and rights.
     pub(crate) rulesets: HashMap<Vec<u8>, Rc<Ruleset>>,
+    /// What every ruleset allows; `None` where there is no Landlock, or no view of our own.
+    pub(crate) common: Option<Rc<Common>>,
     /// The limits that the group has now.
     pub(crate) limits_in_force: Option<Limits>,
     /// For the processes of an execution that share our memory for a while; `None` before the cell is made.
@@ -245,7 +247,7 @@ impl Cell {
         let targets: Vec<ViewPath> = self.config.mounts.iter().map(|mount| mount.target.clone()).collect();
         let writable = self.config.mounts.iter().filter(|mount| mount.writable);
         let writable: Vec<ViewPath> = writable.map(|mount| mount.target.clone()).collect();
-        let own_proc = plan.writes() || !programs::are_indifferent_to_proc(programs);
+        let own_proc = !programs::are_indifferent_to_proc(programs);
         let proc = if own_proc { Proc::Own } else { Proc::OfTheCell };
         let parts = PrivateParts::new(plan, &targets, proc);
         if self.level != Level::Landlock {
@@ -266,6 +268,8 @@ impl Cell {
             peak_memory_bytes: counters.as_ref().and_then(|counters| counters.peak_memory_bytes),
             wall_time: started.elapsed(),
         };
+        // A step that the kernel refuses leaves nobody knows what behind.
+        let sound = !matches!(report, Some(Report::Refused(_) | Report::Broken(_)));
         let answer = conclude(plan, watched, report, status, counters.as_ref(), usage);
         // Memory may not be given back at once after it ran out, and the launcher counts such ends for the whole
         // life of a cell: it is not used again.
@@ -274,7 +278,7 @@ impl Cell {
         if self.level != Level::Landlock {
             self.left = parts.mounts(self.base_proc);
         }
-        Ok(FromCell { answer, fit: gone && !ran_out && goes_on })
+        Ok(FromCell { answer, fit: gone && sound && !ran_out && goes_on })
     }
 
     /// Takes away what an execution has left in the view or on the host. Says whether it is gone.
@@ -377,7 +381,7 @@ impl Cell {
         parts: &PrivateParts<'_>,
         mounts: &[ViewPath],
     ) -> io::Result<Vec<Option<Rc<Ruleset>>>> {
-        let (Some(abi), true) = (self.landlock_abi, self.level != Level::Landlock) else {
+        let (Some(abi), Some(common)) = (self.landlock_abi, self.common.clone()) else {
             return Ok(Vec::new());
         };
         let view = View::Own { mounts };
@@ -387,7 +391,7 @@ impl Cell {
         for command in plan.script.commands() {
             if !(same_view && rights::are_stable(&command.rights)) {
                 let ready = at_once && !ready::opens_files(command);
-                let make = || rights::ruleset(abi, view, plan, programs, command).map(Rc::new);
+                let make = || rights::ruleset(abi, view, &common, plan, programs, command).map(Rc::new);
                 rulesets.push(if ready { Some(make()?) } else { None });
                 continue;
             }
@@ -399,7 +403,7 @@ impl Cell {
             if self.rulesets.len() >= MOST_RULESETS {
                 self.rulesets.clear();
             }
-            let ruleset = Rc::new(rights::ruleset(abi, view, plan, programs, command)?);
+            let ruleset = Rc::new(rights::ruleset(abi, view, &common, plan, programs, command)?);
             self.rulesets.insert(key, Rc::clone(&ruleset));
             rulesets.push(Some(ruleset));
         }

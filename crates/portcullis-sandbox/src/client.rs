@@ -350,10 +350,9 @@ struct Streams {
 
 /// Makes the pipes, feeds standard input in a task of its own, and hands the plan to the cell.
 async fn start(cell: &CellLink, message: &ToCell, stdin: Option<&[u8]>) -> io::Result<Streams> {
-    let (output_write, output) = pipe::pipe()?;
-    let (error_write, error) = pipe::pipe()?;
-    let output_write = output_write.into_blocking_fd()?;
-    let error_write = error_write.into_blocking_fd()?;
+    let (output, output_write) = sys::pipe()?;
+    let (error, error_write) = sys::pipe()?;
+    let (output, error) = (pipe::Receiver::from_owned_fd(output)?, pipe::Receiver::from_owned_fd(error)?);
     let mut descriptors = vec![output_write.as_fd(), error_write.as_fd()];
     let mut input = None;
     let read_end;

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -59,6 +59,23 @@ fn handled(abi: u32) -> (u64, u64, u64, usize) {
     (files, tcp, scopes, bytes)
 }
 
+/// Opens a path to have rights allowed on it, and returns those of them that can be: not all can on a file. `None` when
+/// there is nothing at the path.
+pub(crate) fn open(path: &Path, access: u64) -> io::Result<Option<(OwnedFd, u64)>> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    match sys::open_at(None, &name, libc::O_PATH, 0) {
+        Ok(fd) => {
+            let file = std::fs::File::from(fd);
+            let access = if file.metadata()?.is_dir() { access } else { access & FILE_RIGHTS };
+            Ok(Some((file.into(), access)))
+        }
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES)) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// A ruleset that is being filled. It denies everything it handles but what is allowed.
 #[derive(Debug)]
 pub(crate) struct Ruleset {
@@ -77,35 +94,23 @@ impl Ruleset {
     /// Allows rights on a path and everything beneath it. A path that does not exist is passed over:
     /// there is nothing to allow.
     pub(crate) fn allow(&self, path: &Path, access: u64) -> io::Result<()> {
-        let path = CString::new(path.as_os_str().as_bytes())?;
-        let opened = match sys::open_at(None, &path, libc::O_PATH, 0) {
-            Ok(fd) => fd,
-            Err(error)
-                if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES)) =>
-            {
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        self.allow_opened(opened, access)
+        match open(path, access)? {
+            Some((opened, access)) => self.allow_opened(opened.as_fd(), access),
+            None => Ok(()),
+        }
     }
 
     /// Allows to read what `/proc` shows, when it has been mounted since: without the heap.
     pub(crate) fn allow_proc(&self) -> io::Result<()> {
-        self.allow_opened(sys::open_at(None, c"/proc", libc::O_PATH, 0)?, READ)
+        self.allow_opened(sys::open_at(None, c"/proc", libc::O_PATH, 0)?.as_fd(), READ)
     }
 
-    /// Allows rights on an opened file, or beneath an opened directory.
-    pub(crate) fn allow_opened(&self, opened: OwnedFd, access: u64) -> io::Result<()> {
-        let file = std::fs::File::from(opened);
-        let mut access = access & self.files;
-        if !file.metadata()?.is_dir() {
-            access &= FILE_RIGHTS;
+    /// Allows rights on what [`open`] has opened.
+    pub(crate) fn allow_opened(&self, opened: BorrowedFd<'_>, access: u64) -> io::Result<()> {
+        match access & self.files {
+            0 => Ok(()),
+            access => sys::add_path_rule(self.fd.as_fd(), opened, access),
         }
-        if access == 0 {
-            return Ok(());
-        }
-        sys::add_path_rule(self.fd.as_fd(), file.as_fd(), access)
     }
 
     /// Returns the ruleset's number, for who closes all others.

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use portcullis_core::Level;
@@ -22,6 +23,7 @@ use crate::layers::is_gone;
 use crate::oom;
 use crate::programs::Finder;
 use crate::removal;
+use crate::rights::{Common, View};
 use crate::seccomp;
 use crate::sys::{self, Forked, Pid, Polled};
 use crate::view;
@@ -172,6 +174,7 @@ pub(crate) fn make(
                 filters: seccomp::Programs::assemble(),
                 limits_in_force: None,
                 rulesets: HashMap::new(),
+                common: None,
                 stacks: None,
                 processors: sys::Processors::allowed().ok().filter(|allowed| allowed.count() > 1),
                 base_proc: None,
@@ -342,6 +345,10 @@ fn prepare_from_inside(cell: &mut Cell, host_id: Option<u32>, go: &OwnedFd) -> R
         sys::unshare(libc::CLONE_NEWCGROUP).at("cgroup namespace")?;
         view::enter_base(sources, &cell.config.user_name)?;
         cell.base_view = Some(cell::own_mount_namespace()?);
+        if cell.landlock_abi.is_some() {
+            let common = Common::open(View::Own { mounts: &[] }).at("view: open what all may read")?;
+            cell.common = Some(Rc::new(common));
+        }
         cell.base_proc = Some(view::proc_device().at("view: proc")?);
     }
     // A change of identity clears the parent-death signal, so it is asked for here; if the launcher ended

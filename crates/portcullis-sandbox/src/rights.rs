@@ -1,6 +1,7 @@
 //! Turns the rights of one command into a Landlock ruleset.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use portcullis_core::{Plan, Rights, SimpleCommand, ViewPath};
@@ -50,28 +51,45 @@ pub(crate) enum View<'a> {
     },
 }
 
+/// What every command may read or write in every view of a cell, opened once: the view's own directories and devices do
+/// not change in its life.
+#[derive(Debug)]
+pub(crate) struct Common(Vec<(OwnedFd, u64)>);
+
+impl Common {
+    /// Opens what is there.
+    pub(crate) fn open(view: View<'_>) -> io::Result<Self> {
+        let common: &[&str] = match view {
+            View::Own { .. } => &COMMON,
+            View::Host { .. } => &COMMON_ON_THE_HOST,
+        };
+        // Links into what is named anyway need nothing of their own.
+        let read = common.iter().filter(|path| !Path::new(path).is_symlink());
+        let mut opened = Vec::new();
+        for (path, access) in
+            read.map(|path| (path, landlock::READ)).chain(SINKS.iter().map(|path| (path, landlock::WRITE)))
+        {
+            if let Some((fd, access)) = landlock::open(Path::new(path), access)? {
+                opened.push((fd, access));
+            }
+        }
+        Ok(Self(opened))
+    }
+}
+
 /// Makes the ruleset of one command. Paths that do not exist yet may be made where the command may write: the
 /// nearest directory above that exists gets the right, as long as it lies in the workspace or a mount.
 pub(crate) fn ruleset(
     abi: u32,
     view: View<'_>,
+    common: &Common,
     plan: &Plan,
     programs: &Programs,
     command: &SimpleCommand,
 ) -> io::Result<Ruleset> {
     let ruleset = Ruleset::new(abi)?;
-    let common: &[&str] = match view {
-        View::Own { .. } => &COMMON,
-        View::Host { .. } => &COMMON_ON_THE_HOST,
-    };
-    for path in common.iter().map(Path::new) {
-        // Links into what is named anyway need nothing of their own.
-        if !path.is_symlink() {
-            ruleset.allow(path, landlock::READ)?;
-        }
-    }
-    for path in SINKS {
-        ruleset.allow(Path::new(path), landlock::WRITE)?;
+    for (opened, access) in &common.0 {
+        ruleset.allow_opened(opened.as_fd(), *access)?;
     }
     for name in std::iter::once(&command.program).chain(&command.rights.execute) {
         if let Some(program) = programs.get(name) {

@@ -12,7 +12,7 @@ use crate::descriptors;
 use crate::init;
 use crate::landlock::Ruleset;
 use crate::line::Setting;
-use crate::rights::{self, View};
+use crate::rights::{self, Common, View};
 use crate::sys::{self, ErrorText, Strings};
 use crate::wire::{AtStep, StepError};
 
@@ -131,7 +131,9 @@ fn confine<'a>(setting: &Setting<'a>, start: &Start<'_>) -> Result<&'a CStr, Ste
     match (start.ruleset, setting.landlock_abi) {
         (Some(ruleset), _) => ruleset.enforce().at("landlock")?,
         (None, Some(abi)) => {
-            let ruleset = rights::ruleset(abi, setting.view, setting.plan, setting.programs, command);
+            let ruleset = Common::open(setting.view).and_then(|common| {
+                rights::ruleset(abi, setting.view, &common, setting.plan, setting.programs, command)
+            });
             ruleset.at("landlock ruleset")?.enforce().at("landlock")?;
         }
         (None, None) => {}
