@@ -171,3 +171,21 @@ fn groups_go_with_the_launcher() {
     drop(bench);
     wait_until("the end of the launcher's group", || !new[0].exists());
 }
+
+#[test]
+fn an_execution_uses_no_more_of_the_processors_than_its_share() {
+    if !has(Level::Full) {
+        return;
+    }
+    let before = groups();
+    let bench = Bench::new(&Config { cells: 1, cpu_thousandths: Some(250), ..config() });
+    let line =
+        Line::probe("spin").pipe("confinement-probe spin").limit(|l| l.wall_time = Duration::from_secs(2));
+    let ran = bench.run(line).unwrap();
+    assert_eq!(ran.outcome.ended, Ended::Limited(Limit::WallTime), "{ran:?}");
+    let (used, wall) = (ran.outcome.usage.cpu_time, ran.outcome.usage.wall_time);
+    assert!(used <= wall / 4 + Duration::from_millis(300), "{used:?} in {wall:?}");
+    let new: Vec<PathBuf> = groups().into_iter().filter(|group| !before.contains(group)).collect();
+    let reads = |file: &str| fs::read_to_string(new[0].join("cell-0").join(file)).unwrap().trim().to_owned();
+    assert_eq!((reads("cpu.max"), reads("cpu.weight")), ("25000 100000".into(), "100".into()));
+}

@@ -251,6 +251,74 @@ fn nonsense_on_the_link_ends_the_launcher_and_makes_no_cell() {
     }
 }
 
+/// Line 71: frames of the wrong direction, a second configuration, and noise, when cells are there already.
+#[test]
+fn whatever_comes_behind_the_configuration_ends_the_launcher_and_every_cell() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    // As the wire has it: the first variant, the configuration, and whether the server is the same program.
+    let configure = [&[0][..], &postcard::to_stdvec(&config()).unwrap(), &[0]].concat();
+    for nonsense in [&[3, 1, 0][..], &[0xff; 70_000], &configure] {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the launcher, started by hand to be spoken to by hand"
+        )]
+        let mut launcher = Command::new(workshop().join("bin/confinement-probe"))
+            .arg0("portcullis-launcher")
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        ours.write_all(&configure).unwrap();
+        wait_until("two cells", || cells(launcher.id()).len() == 2);
+        let family = cells(launcher.id());
+        ours.write_all(nonsense).unwrap();
+        launcher.wait().unwrap();
+        wait_until("the end of the cells", || family.iter().all(|cell| !alive(*cell)));
+        assert!(!groups_exist(&format!("portcullis-{}", launcher.id())), "{:?}", &nonsense[..3]);
+    }
+}
+
+/// Line 72: a server that lies asks the cells for more than the launcher was told.
+#[test]
+fn a_plan_beyond_any_ceiling_is_refused_and_nothing_of_it_runs() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let bench = Bench::new(&config());
+    let most = config().ceilings;
+    let second = std::time::Duration::from_secs(1);
+    type Raise = fn(&mut portcullis_core::Limits, std::time::Duration);
+    let beyond: [(&str, Raise); 9] = [
+        ("wall_time", |l, s| l.wall_time += s),
+        ("cpu_time", |l, s| l.cpu_time += s),
+        ("memory_bytes", |l, _| l.memory_bytes += 1),
+        ("processes", |l, _| l.processes += 1),
+        ("open_files", |l, _| l.open_files += 1),
+        ("file_size_bytes", |l, _| l.file_size_bytes += 1),
+        ("disk_bytes", |l, _| l.disk_bytes += 1),
+        ("output_bytes", |l, _| l.output_bytes += 1),
+        ("grace_period", |l, s| l.grace_period += s),
+    ];
+    for (name, raise) in beyond {
+        let all = most.clone();
+        let at_the_ceiling = bench.run(Line::probe("print x").limit(|l| *l = all.clone())).unwrap();
+        assert_eq!(at_the_ceiling.stdout, "x\n", "{name}");
+        let line = Line::probe("print x").limit(|l| {
+            *l = all.clone();
+            raise(l, second);
+        });
+        match bench.run(line) {
+            Err(LaunchError::Unenforceable { problem }) => assert!(problem.contains(name), "{problem}"),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
 /// Line 76.
 #[test]
 fn signals_are_what_they_are_by_default_whoever_started_the_service() {

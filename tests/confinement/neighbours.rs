@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use portcullis_core::{Connector, Ended, Level, Limit};
+use portcullis_core::{CgroupVersion, Connector, Ended, Level, Limit};
+use portcullis_sandbox::Config;
 
-use crate::harness::{Bench, Line, check_end_on, check_on, config, has, writing};
-use crate::host::wait_until;
+use crate::harness::{Bench, Line, bench, check_end_on, check_on, config, has, skip, writing};
+use crate::host::{descendants, wait_until};
 
 /// Line 58.
 #[test]
@@ -347,4 +348,49 @@ fn a_command_finds_no_channel_to_report_on() {
     );
     check_end_on(&bench, Line::probe("exit 3").pipe("confinement-probe exit 4"), Ended::Exited(4));
     check_end_on(&bench, Line::probe("signal 9").pipe("confinement-probe exit 0"), Ended::Exited(0));
+}
+
+/// Line 45.
+#[test]
+fn an_execution_uses_no_more_of_the_processors_than_its_share() {
+    if !has(Level::Full) || bench().sandbox.confinement().cgroup != Some(CgroupVersion::V1) {
+        return;
+    }
+    let bench = Bench::new(&Config { cells: 1, cpu_thousandths: Some(250), ..config() });
+    if bench.sandbox.confinement().weaker.iter().any(|text| text.contains("processors")) {
+        return skip("no writable `cpu` hierarchy here");
+    }
+    // Four that would use all there is, for two seconds.
+    let mut line = Line::probe("spin");
+    for _ in 0..3 {
+        line = line.pipe("confinement-probe spin");
+    }
+    let ran = bench.run(line.limit(|l| l.wall_time = Duration::from_secs(2))).unwrap();
+    assert_eq!(ran.outcome.ended, Ended::Limited(Limit::WallTime), "{ran:?}");
+    let (used, wall) = (ran.outcome.usage.cpu_time, ran.outcome.usage.wall_time);
+    // A period's worth more, for each processor.
+    assert!(used <= wall / 4 + Duration::from_millis(300), "{used:?} in {wall:?}");
+    assert!(used > Duration::from_millis(50), "it ran at all: {used:?}");
+}
+
+/// Line 45: the service competes with a group, however many processes that has.
+#[test]
+fn each_cell_is_in_a_group_of_its_own_among_those_that_share_the_processors() {
+    if !has(Level::Full) || bench().sandbox.confinement().cgroup != Some(CgroupVersion::V1) {
+        return;
+    }
+    let bench = Bench::new(&config());
+    if bench.sandbox.confinement().weaker.iter().any(|text| text.contains("processors")) {
+        return skip("no writable `cpu` hierarchy here");
+    }
+    let line = Line::probe("stubborn 4545").limit(|l| l.grace_period = Duration::ZERO);
+    let held = bench.hold(line, "deaf to TERM");
+    let command =
+        descendants(bench.launcher).into_iter().find(|process| process.command_line.contains("4545"));
+    let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", command.unwrap().pid)).unwrap();
+    let wanted = format!("/portcullis-{}/cell-", bench.launcher);
+    let shares =
+        |line: &&str| line.split(':').nth(1).is_some_and(|names| names.split(',').any(|name| name == "cpu"));
+    assert!(groups.lines().find(shares).unwrap().contains(&wanted), "{groups}");
+    held.stop().unwrap();
 }

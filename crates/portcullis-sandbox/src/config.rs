@@ -18,6 +18,8 @@ pub struct Config {
     pub user_name: String,
     /// No permit goes beyond these.
     pub ceilings: Limits,
+    /// The most of the processors that an execution uses at once, in thousandths of one; `None`: no bound of its own.
+    pub cpu_thousandths: Option<u32>,
     /// A private directory of the service for what cells need on disk.
     pub state_directory: PathBuf,
     /// When the service runs as root: the first of the host uids (and gids) that cells get, one each.
@@ -34,6 +36,7 @@ impl Default for Config {
             mounts: Vec::new(),
             user_name: "user".into(),
             ceilings: Limits::default(),
+            cpu_thousandths: None,
             state_directory: PathBuf::from("/var/lib/portcullis"),
             first_uid: 2_000_000_000,
         }

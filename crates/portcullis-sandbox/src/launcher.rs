@@ -131,7 +131,7 @@ struct Slot {
 impl Launcher {
     fn new(config: Config, link: OwnedFd, with_server: bool) -> Self {
         let mut weaker = Vec::new();
-        let cgroups = match cgroup::Root::make(with_server) {
+        let cgroups = match cgroup::Root::make(with_server, config.cpu_thousandths) {
             Ok(root) => Some(root),
             Err(reason) => {
                 weaker.push(format!(
@@ -140,6 +140,13 @@ impl Launcher {
                 None
             }
         };
+        if cgroups.as_ref().is_none_or(|root| !root.shares_processors()) {
+            let bound =
+                if config.cpu_thousandths.is_some() { "; the configured bound does not hold" } else { "" };
+            weaker.push(format!(
+                "no control group shares out the processors: an execution gets more of them by more processes{bound}"
+            ));
+        }
         let landlock_abi = sys::landlock_abi().ok().filter(|&abi| abi > 0);
         if landlock_abi.is_none() {
             weaker.push(

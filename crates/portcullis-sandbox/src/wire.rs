@@ -299,6 +299,102 @@ mod tests {
         }
     }
 
+    /// A generator of numbers that is the same everywhere (xorshift64*): a run can be repeated.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn next(&mut self) -> u64 {
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        }
+
+        fn below(&mut self, bound: usize) -> usize {
+            usize::try_from(self.next() % (bound.max(1) as u64)).unwrap()
+        }
+    }
+
+    /// Spoils a frame: bits flipped, bytes replaced by those that matter to varints and lengths, cut, lengthened.
+    fn spoil(frame: &mut Vec<u8>, numbers: &mut Numbers) {
+        for _ in 0..=numbers.below(4) {
+            let at = numbers.below(frame.len());
+            match numbers.below(6) {
+                0 => frame.truncate(at),
+                1 => frame.insert(at, numbers.next().to_le_bytes()[0]),
+                2 => frame.extend_from_slice(&numbers.next().to_le_bytes()),
+                kind if frame.len() > at => {
+                    frame[at] = match kind {
+                        3 => frame[at] ^ (1 << numbers.below(8)),
+                        4 => [0, 1, 0x7f, 0x80, 0xff][numbers.below(5)],
+                        _ => numbers.next().to_le_bytes()[0],
+                    };
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Decodes spoilt frames of every kind at every receiver; returns how many were decoded to something.
+    fn decode_spoilt_frames(count: u64, seed: u64) -> u64 {
+        let failure = || StepError { step: "link".into(), errno: 5 };
+        let usage = Usage { cpu_time: std::time::Duration::from_millis(3), ..Usage::default() };
+        let confinement = Confinement {
+            level: portcullis_core::Level::Full,
+            landlock_abi: Some(7),
+            cgroup: None,
+            weaker: vec!["nothing".into()],
+        };
+        let valid = [
+            postcard::to_stdvec(&ToLauncher::Configure { config: Config::default(), with_server: true }),
+            postcard::to_stdvec(&FromLauncher::Found { removed: vec!["/a".into()], kept: Vec::new() }),
+            postcard::to_stdvec(&FromLauncher::Ready { cell: 300, confinement }),
+            postcard::to_stdvec(&FromLauncher::Failed { slot: 1, failure: failure(), last: true }),
+            postcard::to_stdvec(&FromLauncher::Gone { cell: 1 << 40, oom_kills: 1 }),
+            postcard::to_stdvec(&ToCell::Stop { ended: Ended::Exited(3), gently: true }),
+            postcard::to_stdvec(&FromCell { answer: Answer::Broken(failure()), fit: false }),
+            postcard::to_stdvec(&FromCell {
+                answer: Answer::Ended { ended: Ended::Signaled(9), usage },
+                fit: true,
+            }),
+            postcard::to_stdvec(&FromCell {
+                answer: Answer::Refused(Refused::Unenforceable("x".into())),
+                fit: true,
+            }),
+            postcard::to_stdvec(&(0_u8, 1_u8, "program", [0_u64; 16])),
+        ]
+        .map(Result::unwrap);
+        let mut numbers = Numbers(seed);
+        let mut understood = 0;
+        for _ in 0..count {
+            let mut frame = valid[numbers.below(valid.len())].clone();
+            spoil(&mut frame, &mut numbers);
+            understood += u64::from(decode::<ToLauncher>(&frame).is_ok());
+            understood += u64::from(decode::<FromLauncher>(&frame).is_ok());
+            understood += u64::from(decode::<ToCell>(&frame).is_ok());
+            understood += u64::from(decode::<FromCell>(&frame).is_ok());
+        }
+        understood
+    }
+
+    #[test]
+    fn spoilt_frames_are_decoded_or_refused() {
+        let understood = decode_spoilt_frames(20_000, 1);
+        // Some of them still mean something, else it is noise that is tried.
+        assert!(understood > 100, "{understood}");
+    }
+
+    #[test]
+    #[ignore = "ten million frames, for a release build: see docs/reliability.md"]
+    fn ten_million_spoilt_frames_are_decoded_or_refused() {
+        let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+        let seed = u64::try_from(seed & 0xffff_ffff).unwrap() | 1;
+        let begun = std::time::Instant::now();
+        let understood = decode_spoilt_frames(10_000_000, seed);
+        println!("seed {seed}: 10000000 frames, {understood} understood, {:?}", begun.elapsed());
+        assert!(understood > 50_000);
+    }
+
     #[test]
     fn more_descriptors_than_a_message_carries_are_refused() {
         let (one, other) = sys::socket_pair().unwrap();

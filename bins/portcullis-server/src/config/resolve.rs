@@ -15,7 +15,8 @@ use super::settings::SETTINGS;
 use super::sources::{Gathered, Origin};
 use super::values::{
     ACCOUNT, Parsed, account, address, allowlist, auth_service, level, log_filter, log_format, mounts, names,
-    path, program_path, rulebook_file, seconds, socket_service, store, text, user_name, whole, yes_or_no,
+    path, processors, program_path, rulebook_file, seconds, socket_service, store, text, user_name, whole,
+    yes_or_no,
 };
 use super::{Config, ConfigError, Effective, ServiceUser};
 use crate::http::{Hosts, HttpConfig};
@@ -317,6 +318,7 @@ impl Reader {
         let path = self.get("program_path", program_path);
         let user_name = self.get("user_name", user_name);
         let first_uid = self.get("first_uid", whole(1..=4_000_000_000));
+        let cpu_thousandths = self.optional("cpus_per_execution", processors);
         Some(portcullis_sandbox::Config {
             floor: floor?,
             cells: cells?,
@@ -324,6 +326,7 @@ impl Reader {
             path: path?,
             user_name: user_name?,
             first_uid: first_uid?,
+            cpu_thousandths: cpu_thousandths?,
             ..defaults
         })
     }

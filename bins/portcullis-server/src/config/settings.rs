@@ -79,6 +79,8 @@ settings! {
         "user that the service becomes when root starts it, all but its launcher: a name of `/etc/passwd` or a uid; `portcullis` if there is one, else the uid before `first_uid`"
     "cpu_time_limit_seconds" "PORTCULLIS_CPU_TIME_LIMIT_SECONDS" ""
         "CPU time of an execution's processes together; as `max_execution_time` when not set"
+    "cpus_per_execution" "PORTCULLIS_CPUS_PER_EXECUTION" ""
+        "processors that an execution uses at most at once, also in fractions; all, in equal shares, when not set"
     "memory_limit_bytes" "PORTCULLIS_MEMORY_LIMIT_BYTES" "536870912"
         "memory of an execution, its files in memory included"
     "process_limit" "PORTCULLIS_PROCESS_LIMIT" "64"

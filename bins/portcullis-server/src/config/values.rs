@@ -41,6 +41,15 @@ pub(super) fn seconds(accepted: RangeInclusive<f64>) -> impl Fn(&str) -> Parsed<
     }
 }
 
+/// Reads a number of processors, and returns thousandths of one.
+pub(super) fn processors(text: &str) -> Parsed<u32> {
+    let number = text.parse::<f64>().ok().filter(|number| (0.01..=4_096.0).contains(number));
+    // Within the range there is nothing to be cut.
+    number
+        .map(|number| (number * 1000.0).round() as u32)
+        .ok_or_else(|| "processors from 0.01 to 4096 are accepted, also in fractions".into())
+}
+
 pub(super) fn text(text: &str) -> Parsed<String> {
     Ok(text.to_owned())
 }
@@ -226,6 +235,15 @@ mod tests {
         check(whole(0..=u16::MAX), &[("65535", 65535)], &["65536", "18446744073709551616"]);
         let half = Duration::from_millis(500);
         check(seconds(0.0..=2.0), &[("0.5", half)], &["2.1", "-0.1", "NaN", "inf", "", "1s"]);
+    }
+
+    #[test]
+    fn processors_come_in_fractions() {
+        check(
+            processors,
+            &[("0.5", 500), ("2", 2_000), ("0.01", 10)],
+            &["0", "-1", "4097", "NaN", "", "two"],
+        );
     }
 
     #[test]

@@ -32,12 +32,20 @@ pub(super) struct Directories {
     pub(super) memory: PathBuf,
     pub(super) pids: PathBuf,
     pub(super) cpu: PathBuf,
+    /// Where the processors are shared out, if they are.
+    pub(super) share: Option<PathBuf>,
     pub(super) freezer: Option<PathBuf>,
 }
 
 impl Directories {
     pub(super) fn unified(directory: PathBuf) -> Self {
-        Self { memory: directory.clone(), pids: directory.clone(), cpu: directory, freezer: None }
+        Self {
+            memory: directory.clone(),
+            pids: directory.clone(),
+            cpu: directory,
+            share: None,
+            freezer: None,
+        }
     }
 
     pub(super) fn beneath(&self, name: &str) -> Self {
@@ -45,13 +53,20 @@ impl Directories {
             memory: self.memory.join(name),
             pids: self.pids.join(name),
             cpu: self.cpu.join(name),
+            share: self.share.as_ref().map(|directory| directory.join(name)),
             freezer: self.freezer.as_ref().map(|directory| directory.join(name)),
         }
     }
 
     /// Visits each directory once: controllers may share one.
     pub(super) fn distinct(&self) -> Vec<&Path> {
-        let all = [Some(&self.memory), Some(&self.pids), Some(&self.cpu), self.freezer.as_ref()];
+        let all = [
+            Some(&self.memory),
+            Some(&self.pids),
+            Some(&self.cpu),
+            self.share.as_ref(),
+            self.freezer.as_ref(),
+        ];
         let mut distinct: Vec<&Path> = Vec::new();
         for directory in all.into_iter().flatten() {
             if !distinct.contains(&directory.as_path()) {
@@ -142,13 +157,23 @@ struct Files {
 }
 
 impl Group {
-    /// Makes the directories, opens the files and sets the limits.
-    pub(super) fn make(version: Version, directories: Directories, limits: &Limits) -> io::Result<Self> {
+    /// Makes the directories, opens the files and sets the limits. Of the processors, every group has the same share as
+    /// any other, however many processes it has, and uses at most so many thousandths of one.
+    pub(super) fn make(
+        version: Version,
+        directories: Directories,
+        limits: &Limits,
+        cpu_thousandths: Option<u32>,
+    ) -> io::Result<Self> {
         let mut made: Vec<PathBuf> = Vec::new();
         let group = directories
             .distinct()
             .into_iter()
             .try_for_each(|directory| fs::create_dir(directory).map(|()| made.push(directory.to_owned())))
+            .and_then(|()| match (&directories.share, cpu_thousandths) {
+                (Some(share), Some(thousandths)) => bound_processors(version, share, thousandths),
+                _ => Ok(()),
+            })
             .and_then(|()| Self::open(version, directories));
         match group {
             Ok(mut group) => {
@@ -465,6 +490,21 @@ fn shared() -> io::Error {
 
 fn read(path: &Path) -> io::Result<File> {
     File::open(path)
+}
+
+/// Bounds how much of the processors a group uses in each period of 100 ms. See sched-bwc.rst, cgroup-v2.rst of the
+/// kernel.
+fn bound_processors(version: Version, directory: &Path, thousandths: u32) -> io::Result<()> {
+    const PERIOD: u64 = 100_000;
+    // The kernel takes no less than a millisecond.
+    let quota = (u64::from(thousandths) * PERIOD / 1000).max(1000);
+    match version {
+        Version::V1 => {
+            write_to(&directory.join("cpu.cfs_period_us"), &PERIOD.to_string())?;
+            write_to(&directory.join("cpu.cfs_quota_us"), &quota.to_string())
+        }
+        Version::V2 => write_to(&directory.join("cpu.max"), &format!("{quota} {PERIOD}")),
+    }
 }
 
 fn write(path: &Path) -> io::Result<File> {

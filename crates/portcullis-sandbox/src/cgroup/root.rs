@@ -30,6 +30,8 @@ pub(crate) struct Root {
     version: Version,
     directories: Directories,
     leftovers: Leftovers,
+    /// How much of the processors a group may use.
+    cpu_thousandths: Option<u32>,
     /// The process that made it: a fork of it must not take the group away.
     made_by: u32,
 }
@@ -39,7 +41,7 @@ impl Root {
     ///
     /// # Errors
     /// When the host offers nothing that we may use, with the reason for each version.
-    pub(crate) fn make(with_server: bool) -> Result<Self, Absent> {
+    pub(crate) fn make(with_server: bool, cpu_thousandths: Option<u32>) -> Result<Self, Absent> {
         if is_gone("control groups") {
             return Err(Absent("taken away".into()));
         }
@@ -47,7 +49,9 @@ impl Root {
             fs::read_to_string(path).map_err(|error| Absent(format!("could not read `{path}`: {error}")))
         };
         let places = places::read(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?);
-        Self::make_at(&places, &ourselves(with_server), &|_| Ok(()))
+        let mut root = Self::make_at(&places, &ourselves(with_server), &|_| Ok(()))?;
+        root.cpu_thousandths = cpu_thousandths;
+        Ok(root)
     }
 
     /// `made` is told each directory that was made: where the kernel fills it with files, a test does.
@@ -70,7 +74,7 @@ impl Root {
             return Err(Absent("version 1 lacks one of `memory`, `pids` and `cpuacct`".into()));
         };
         let mut leftovers = Leftovers::default();
-        for place in [memory, pids, cpu].into_iter().chain(&places.freezer) {
+        for place in [memory, pids, cpu].into_iter().chain(&places.cpu).chain(&places.freezer) {
             leftovers::remove(place, ourselves.pid, &mut leftovers);
         }
         let own = name(ourselves.pid);
@@ -78,6 +82,7 @@ impl Root {
             memory: memory.join(&own),
             pids: pids.join(&own),
             cpu: cpu.join(&own),
+            share: None,
             freezer: places.freezer.as_ref().map(|place| place.join(&own)),
         };
         let make = |directory: &Path| fs::create_dir(directory).and_then(|()| made(directory));
@@ -92,11 +97,20 @@ impl Root {
             }
             ready.push(directory);
         }
+        // Often one hierarchy with `cpuacct`. The service runs without.
+        let share = places.cpu.as_ref().map(|place| place.join(&own));
+        directories.share = share.filter(|share| *share == directories.cpu || make(share).is_ok());
         // Only makes a kill surer, so it may be missing.
         directories.freezer = freezer.filter(|directory| make(directory).is_ok());
         // Without this, what groups beneath use is not counted here; since Linux 5.11 it is always so.
         let _ = write_to(&directories.memory.join("memory.use_hierarchy"), "1");
-        Ok(Self { version: Version::V1, directories, leftovers, made_by: std::process::id() })
+        Ok(Self {
+            version: Version::V1,
+            directories,
+            leftovers,
+            cpu_thousandths: None,
+            made_by: std::process::id(),
+        })
     }
 
     fn make_v2(
@@ -142,13 +156,33 @@ impl Root {
             let _ = fs::remove_dir(&own);
             return Err(problem);
         }
-        let directories = Directories::unified(own);
-        Ok(Self { version: Version::V2, directories, leftovers, made_by: std::process::id() })
+        // The service runs without.
+        let shared = words(&offered).any(|word| word == "cpu")
+            && hand_down_processors(place).is_ok()
+            && hand_down_processors(&own).is_ok();
+        if shared {
+            // Cells, however many, leave the service enough to answer.
+            let _ = write_to(&own.join(LEAF).join("cpu.weight"), SERVICE_WEIGHT);
+        }
+        let share = shared.then(|| own.clone());
+        let directories = Directories { share, ..Directories::unified(own) };
+        Ok(Self {
+            version: Version::V2,
+            directories,
+            leftovers,
+            cpu_thousandths: None,
+            made_by: std::process::id(),
+        })
     }
 
     /// Returns which kind of control groups these are.
     pub(crate) fn version(&self) -> Version {
         self.version
+    }
+
+    /// Whether each group has a share of the processors.
+    pub(crate) fn shares_processors(&self) -> bool {
+        self.directories.share.is_some()
     }
 
     /// Returns what was found of earlier lives.
@@ -170,7 +204,7 @@ impl Root {
         if name.is_empty() || name.contains('/') || name.starts_with('.') {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
-        Group::make(self.version, self.directories.beneath(name), limits)
+        Group::make(self.version, self.directories.beneath(name), limits, self.cpu_thousandths)
     }
 }
 
@@ -190,6 +224,8 @@ impl Drop for Root {
     }
 }
 
+/// The service's share of the processors, where a cell has the kernel's default of 100.
+const SERVICE_WEIGHT: &str = "1000";
 /// The leaf that the service's own processes move into.
 const LEAF: &str = "service";
 
@@ -230,6 +266,7 @@ fn move_out_of_leaf(place: &Path, own: &Path) {
     let Ok(processes) = fs::read_to_string(leaf.join("cgroup.procs")) else { return };
     for directory in [own, place] {
         let _ = write_to(&directory.join("cgroup.subtree_control"), "-memory -pids");
+        let _ = write_to(&directory.join("cgroup.subtree_control"), "-cpu");
     }
     for pid in words(&processes) {
         let _ = write_to(&place.join("cgroup.procs"), pid);
@@ -245,6 +282,15 @@ fn enable_in(directory: &Path) -> io::Result<()> {
         return Ok(());
     }
     write_to(&file, "+memory +pids")
+}
+
+/// Hands `cpu` down, where it is not yet.
+fn hand_down_processors(directory: &Path) -> io::Result<()> {
+    let file = directory.join("cgroup.subtree_control");
+    if words(&fs::read_to_string(&file)?).any(|word| word == "cpu") {
+        return Ok(());
+    }
+    write_to(&file, "+cpu")
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {

@@ -69,8 +69,18 @@ fn controllers_are_handed_down_twice() {
     let host = Unified::new("cpuset cpu io memory pids\n", "70\n77\n");
     let root = host.make().unwrap();
     assert_eq!(root.version(), Version::V2);
+    // A made-up file keeps what was behind a later, shorter write: `cpu` comes by itself, since it may be refused.
+    assert_eq!(host.read("cgroup.subtree_control"), "+cpuory +pids");
+    assert_eq!(host.read("portcullis-77/cgroup.subtree_control"), "+cpuory +pids");
+    assert!(root.shares_processors());
+}
+
+#[test]
+fn without_a_share_of_the_processors_the_rest_is_handed_down() {
+    let host = Unified::new("cpuset io memory pids\n", "70\n77\n");
+    let root = host.make().unwrap();
     assert_eq!(host.read("cgroup.subtree_control"), "+memory +pids");
-    assert_eq!(host.read("portcullis-77/cgroup.subtree_control"), "+memory +pids");
+    assert!(!root.shares_processors());
 }
 
 #[test]
@@ -199,7 +209,7 @@ fn names_of_groups_are_one_component() {
 
 /// Makes a root of our own, or says why it cannot and returns `None`.
 fn host_root() -> Option<Root> {
-    match Root::make(false) {
+    match Root::make(false, None) {
         Ok(root) => Some(root),
         Err(Absent(problem)) => {
             assert!(std::env::var_os("PORTCULLIS_REQUIRE_ALL").is_none(), "no cgroups: {problem}");

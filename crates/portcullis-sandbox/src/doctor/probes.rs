@@ -248,7 +248,7 @@ fn control_groups(facts: &mut Facts) {
         facts.set(tried, answer);
     }
     // As the launcher does; what was made goes with it.
-    let answer = match cgroup::Root::make(started_by_itself()) {
+    let answer = match cgroup::Root::make(started_by_itself(), None) {
         Ok(root) => Answer::Works(match root.version() {
             cgroup::Version::V1 => "version 1".into(),
             cgroup::Version::V2 => "version 2".into(),
