@@ -24,7 +24,7 @@ use crate::rights::{self, Common, View};
 use crate::seccomp;
 use crate::sys::{self, Forked, Pid, Polled, Processors, Stack, WaitStatus};
 use crate::tree;
-use crate::view::{self, PrivateParts, Proc};
+use crate::view::{self, PrivateParts, Proc, Scratches};
 use crate::wire::{self, Answer, AtStep, FromCell, Refused, StepError, ToCell};
 
 /// How often counters are looked at while a line runs.
@@ -57,6 +57,8 @@ pub(crate) struct Cell {
     pub(crate) filters: seccomp::Programs,
     /// Rulesets of commands that need nothing of their execution's own, by program and rights.
     pub(crate) rulesets: HashMap<Vec<u8>, Rc<Ruleset>>,
+    /// File systems for the next execution that writes.
+    pub(crate) scratches: Scratches,
     /// What every ruleset allows; `None` where there is no Landlock, or no view of our own.
     pub(crate) common: Option<Rc<Common>>,
     /// The limits that the group has now.
@@ -104,7 +106,10 @@ impl Cell {
                     let answer = self.run(&plan, streams);
                     // Nobody waits for what comes after the answer: whoever is to run next finds a cell that has ended,
                     // or that is done.
-                    if wire::send(self.link.as_fd(), &answer, &[]).is_err() || !answer.fit || !self.clean() {
+                    if wire::send(self.link.as_fd(), &answer, &[]).is_err()
+                        || !answer.fit
+                        || !self.clean(&plan)
+                    {
                         break 1;
                     }
                 }
@@ -251,7 +256,7 @@ impl Cell {
         let proc = if own_proc { Proc::Own } else { Proc::OfTheCell };
         let parts = PrivateParts::new(plan, &targets, proc);
         if self.level != Level::Landlock {
-            parts.add()?;
+            parts.add(&mut self.scratches)?;
             let entered =
                 Paths::new(&plan.workspace, None, &targets, &writable).enter(&plan.working_directory);
             entered.at("working directory")?;
@@ -282,10 +287,17 @@ impl Cell {
     }
 
     /// Takes away what an execution has left in the view or on the host. Says whether it is gone.
-    fn clean(&mut self) -> bool {
+    fn clean(&mut self, plan: &Plan) -> bool {
+        if let Some(processors) = &self.processors {
+            let _ = processors.keep_to();
+        }
         let left = std::mem::take(&mut self.left);
         let home = self.level == Level::Landlock || std::env::set_current_dir("/").is_ok();
-        home && view::take_away(&left).is_ok() && self.empty_host_workspace()
+        let done = home && view::take_away(&left).is_ok() && self.empty_host_workspace();
+        if plan.writes() && self.level != Level::Landlock {
+            self.scratches.refill(plan.limits.disk_bytes);
+        }
+        done
     }
 
     /// Runs the line and waits for its end.
@@ -338,15 +350,12 @@ impl Cell {
         let given = (input, streams.output, streams.error);
         if shares_memory {
             // Cell, init and command follow one another, and seldom run at once. On one processor, nobody waits for
-            // another one to wake up; commands leave it, and so do we, when init is there.
+            // another one to wake up. Commands leave it, and so do we when the answer is out.
             if self.processors.is_some() {
                 let _ = Processors::current().and_then(|here| here.keep_to());
             }
             let run = || {
                 sys::run_beside(&stacks.init, namespaces, &mut || init::run(&job), |pidfd| {
-                    if let Some(processors) = &self.processors {
-                        let _ = processors.keep_to();
-                    }
                     drop(given);
                     self.watch(line.plan, pidfd, started)
                 })

@@ -146,8 +146,13 @@ impl Sandbox {
         }
     }
 
-    fn give_back(&self, cell: CellLink) {
-        self.shared.state().free.push_back(cell);
+    /// The cell that was used last is used next: what it needs is in the caches. One that has mounts to take away is
+    /// behind the others until it has.
+    fn give_back(&self, cell: CellLink, at_once: bool) {
+        {
+            let free = &mut self.shared.state().free;
+            if at_once { free.push_front(cell) } else { free.push_back(cell) }
+        }
         self.shared.changed.notify_waiters();
     }
 
@@ -261,10 +266,10 @@ impl Launcher for Sandbox {
         let stdin = plan.stdin.take();
         let mut cell = self.free_cell().await?;
         if observer.starting(&self.confinement).await == Flow::Stop {
-            self.give_back(cell);
+            self.give_back(cell, true);
             return Err(LaunchError::Forbidden);
         }
-        let output_limit = plan.limits.output_bytes;
+        let (output_limit, writes) = (plan.limits.output_bytes, plan.writes());
         let message = ToCell::Run { plan: Box::new(plan), stdin: stdin.is_some() };
         let mut tries = 0;
         let mut streams = loop {
@@ -273,7 +278,7 @@ impl Launcher for Sandbox {
                 // A cell that had died while it was free has taken nothing over: another one may.
                 Err(error) if is_gone(&error) && tries < self.cells => cell = self.free_cell().await?,
                 Err(error) => {
-                    self.give_back(cell);
+                    self.give_back(cell, true);
                     return Err(LaunchError::Confinement {
                         step: "hand over to the cell".into(),
                         source: error,
@@ -290,7 +295,7 @@ impl Launcher for Sandbox {
         match answer {
             Ok(FromCell { answer, fit }) => {
                 if fit {
-                    self.give_back(cell);
+                    self.give_back(cell, !writes);
                 }
                 match answer {
                     Answer::Ended { ended, usage } => Ok(Outcome { ended, usage, truncated }),

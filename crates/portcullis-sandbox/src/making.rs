@@ -175,6 +175,7 @@ pub(crate) fn make(
                 limits_in_force: None,
                 rulesets: HashMap::new(),
                 common: None,
+                scratches: view::Scratches::default(),
                 stacks: None,
                 processors: sys::Processors::allowed().ok().filter(|allowed| allowed.count() > 1),
                 base_proc: None,

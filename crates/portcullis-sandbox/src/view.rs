@@ -228,11 +228,11 @@ impl<'a> PrivateParts<'a> {
     }
 
     /// Adds all the others. The caller is the cell, before the execution has a process.
-    pub(crate) fn add(&self) -> Result<(), StepError> {
+    pub(crate) fn add(&self, scratches: &mut Scratches) -> Result<(), StepError> {
         let plan = self.plan;
         if self.has_workspace() {
             let mount =
-                mount_scratch(plan.workspace.as_str(), plan.limits.disk_bytes).at("view: workspace")?;
+                scratches.attach(plan.workspace.as_str(), plan.limits.disk_bytes).at("view: workspace")?;
             if plan.working_directory.is_beneath(&plan.workspace) {
                 make_directory(Path::new(plan.working_directory.as_str())).at("view: working directory")?;
             }
@@ -242,7 +242,7 @@ impl<'a> PrivateParts<'a> {
             }
         }
         if plan.writes() {
-            mount_scratch("/tmp", plan.limits.disk_bytes).at("view: tmp")?;
+            scratches.attach("/tmp", plan.limits.disk_bytes).at("view: tmp")?;
         }
         for path in self.hidden() {
             hide(path).at("view: hide protected directory")?;
@@ -304,13 +304,48 @@ fn hide(path: &Path) -> io::Result<()> {
     }
 }
 
-fn mount_scratch(path: &str, bytes: u64) -> io::Result<OwnedFd> {
+/// Empty file systems for workspace and `/tmp` of the next execution, made before anybody waits for them. Each is used
+/// once.
+#[derive(Debug, Default)]
+pub(crate) struct Scratches {
+    /// How large each may become, in bytes.
+    bytes: u64,
+    ready: Vec<OwnedFd>,
+}
+
+impl Scratches {
+    /// Makes as many as an execution takes, for one that may write as much as the last. What cannot be made now is made
+    /// when it is needed, where a failure is told.
+    pub(crate) fn refill(&mut self, bytes: u64) {
+        const MOST: usize = 2;
+        if self.bytes != bytes {
+            self.ready.clear();
+            self.bytes = bytes;
+        }
+        while self.ready.len() < MOST {
+            match make_scratch(bytes) {
+                Ok(mount) => self.ready.push(mount),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn attach(&mut self, path: &str, bytes: u64) -> io::Result<OwnedFd> {
+        let ready = if self.bytes == bytes { self.ready.pop() } else { None };
+        let mount = match ready {
+            Some(mount) => mount,
+            None => make_scratch(bytes)?,
+        };
+        attach(&mount, Path::new(path))?;
+        Ok(mount)
+    }
+}
+
+fn make_scratch(bytes: u64) -> io::Result<OwnedFd> {
     let size = CString::new(bytes.to_string())?;
     let inodes = CString::new(INODES.trim_start_matches("nr_inodes="))?;
     let options = [(c"size", size.as_c_str()), (c"nr_inodes", inodes.as_c_str()), (c"mode", c"700")];
-    let mount = file_system(c"tmpfs", &options, LOCKED & !ATTR_RDONLY)?;
-    attach(&mount, Path::new(path))?;
-    Ok(mount)
+    file_system(c"tmpfs", &options, LOCKED & !ATTR_RDONLY)
 }
 
 /// Mounts the processes of the caller's pid namespace, and nothing else of `/proc`; nothing there is writable.

@@ -125,11 +125,15 @@ pub(super) fn decide_part(part: Part, name: &str, missing: Option<&str>) -> Deci
 
 /// Assembles the program of a part; `missing` names a group that is left out, which is for tests.
 pub(super) fn assemble_part(machine: Architecture, part: Part, missing: Option<&str>) -> Vec<sock_filter> {
-    let unknown = match part {
-        Part::Launcher | Part::Cell => ENOSYS,
-        Part::Closing | Part::ClosingReadOnly => Answer::Allow,
-    };
-    assemble_by(machine, unknown, &|name| decide_part(part, name, missing))
+    let decide = |name: &str| decide_part(part, name, missing);
+    match part {
+        Part::Launcher | Part::Cell => assemble_by(machine, ENOSYS, &decide),
+        // Behind the part of the cell, which answers other machines. The kernel tries a new filter on every call that
+        // the ones before allow, so that each instruction on the way counts some hundred times.
+        Part::Closing | Part::ClosingReadOnly => {
+            assemble_behind(&[instruction(LOAD, NUMBER)], machine, Answer::Allow, &decide)
+        }
+    }
 }
 
 /// Assembles the program for a class; `missing` names a group that is left out, which is for tests.
@@ -138,6 +142,22 @@ pub(super) fn assemble(machine: Architecture, class: Class, missing: Option<&str
 }
 
 fn assemble_by(
+    machine: Architecture,
+    unknown: Answer,
+    decide: &dyn Fn(&str) -> Decision,
+) -> Vec<sock_filter> {
+    let head = [
+        instruction(LOAD, ARCHITECTURE),
+        branch(IF_EQUAL, machine.audit(), 1, 0),
+        instruction(RETURN, KILL_PROCESS),
+        instruction(LOAD, NUMBER),
+    ];
+    assemble_behind(&head, machine, unknown, decide)
+}
+
+/// Assembles a program behind a head that leaves the number of the call in the accumulator.
+fn assemble_behind(
+    head: &[sock_filter],
     machine: Architecture,
     unknown: Answer,
     decide: &dyn Fn(&str) -> Decision,
@@ -162,12 +182,7 @@ fn assemble_by(
     let mut blocks: Vec<&[&'static Conditions]> = Vec::new();
     let search = search(&ranges, &mut blocks);
 
-    let mut program = vec![
-        instruction(LOAD, ARCHITECTURE),
-        branch(IF_EQUAL, machine.audit(), 1, 0),
-        instruction(RETURN, KILL_PROCESS),
-        instruction(LOAD, NUMBER),
-    ];
+    let mut program = head.to_vec();
     let bodies: Vec<Vec<sock_filter>> = blocks.iter().map(|conditions| block(conditions)).collect();
     let mut starts = Vec::new();
     let mut start = program.len() + search.len();
@@ -188,6 +203,18 @@ fn assemble_by(
     program
 }
 
+/// Returns where to part ranges so that about as many calls lie on either side: each is as likely as another.
+fn middle(ranges: &[(u32, Decision)]) -> usize {
+    /// Beyond all numbers of calls.
+    const END: u32 = 512;
+    let Some((first, _)) = ranges.first() else { return 0 };
+    let last = ranges.last().map_or(END, |(last, _)| (*last).clamp(*first, END));
+    // Half way between the first number and the end of what is looked at; the last range of all has none.
+    let half = first + (if last == *first { 0 } else { last - first }) / 2;
+    let above = ranges.iter().position(|(start, _)| *start > half).unwrap_or(ranges.len() / 2);
+    if ranges.len() < 2 { 0 } else { above.clamp(1, ranges.len() - 1) }
+}
+
 enum SearchStep {
     Instruction(sock_filter),
     /// Goes to the block with this index.
@@ -196,7 +223,7 @@ enum SearchStep {
 
 /// Searches ranges, of which the first begins at 0, for the number in the accumulator.
 fn search<'a>(ranges: &'a [(u32, Decision)], blocks: &mut Vec<&'a [&'static Conditions]>) -> Vec<SearchStep> {
-    let (low, high) = ranges.split_at(ranges.len() / 2);
+    let (low, high) = ranges.split_at(middle(ranges));
     let (Some(_), Some((middle, _))) = (low.first(), high.first()) else {
         return high.first().map(|(_, decision)| leaf(decision, blocks)).into_iter().collect();
     };
