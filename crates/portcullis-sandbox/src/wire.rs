@@ -350,7 +350,7 @@ mod tests {
             postcard::to_stdvec(&FromLauncher::Found { removed: vec!["/a".into()], kept: Vec::new() }),
             postcard::to_stdvec(&FromLauncher::Ready { cell: 300, confinement }),
             postcard::to_stdvec(&FromLauncher::Failed { slot: 1, failure: failure(), last: true }),
-            postcard::to_stdvec(&FromLauncher::Gone { cell: 1 << 40, oom_kills: 1 }),
+            postcard::to_stdvec(&FromLauncher::Gone { cell: 1 << 40, words: LastWords::default() }),
             postcard::to_stdvec(&ToCell::Stop { ended: Ended::Exited(3), gently: true }),
             postcard::to_stdvec(&FromCell { answer: Answer::Broken(failure()), fit: false }),
             postcard::to_stdvec(&FromCell {
