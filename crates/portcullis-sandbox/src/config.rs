@@ -27,10 +27,11 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// As many cells as processors, at least 2; the best level; `/usr/local/bin:/usr/bin:/bin`; no mounts.
+    /// Four cells for each processor, at least 8 and at most 64, since many executions wait more than they compute; the
+    /// best level; `/usr/local/bin:/usr/bin:/bin`; no mounts.
     fn default() -> Self {
         Self {
-            cells: std::thread::available_parallelism().map_or(2, |n| n.get().max(2)),
+            cells: std::thread::available_parallelism().map_or(8, |n| (4 * n.get()).clamp(8, 64)),
             floor: None,
             path: ["/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from).to_vec(),
             mounts: Vec::new(),

@@ -64,7 +64,7 @@ settings! {
     "confinement" "PORTCULLIS_CONFINEMENT" "best"
         "the level below which nothing runs: `full`, `namespaces`, `landlock`; `best`: the host's best, at least `landlock`"
     "cells" "PORTCULLIS_CELLS" ""
-        "how many executions may run at once; as many as processors, at least 2, when not set"
+        "how many executions may run at once; four times as many as processors, at least 8, at most 64, when not set"
     "worker_threads" "PORTCULLIS_WORKER_THREADS" ""
         "threads that answer requests and see to executions; half as many as processors, at least 1, when not set"
     "mounts" "PORTCULLIS_MOUNTS" ""
