@@ -377,22 +377,21 @@ mod tests {
         understood
     }
 
+    /// `PORTCULLIS_FRAMES` says how many, for a long run of a release build: then the seed is a new one and told. See
+    /// docs/reliability.md.
     #[test]
     fn spoilt_frames_are_decoded_or_refused() {
-        let understood = decode_spoilt_frames(20_000, 1);
-        // Some of them still mean something, else it is noise that is tried.
-        assert!(understood > 100, "{understood}");
-    }
-
-    #[test]
-    #[ignore = "ten million frames, for a release build: see docs/reliability.md"]
-    fn ten_million_spoilt_frames_are_decoded_or_refused() {
-        let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
-        let seed = u64::try_from(seed & 0xffff_ffff).unwrap() | 1;
+        let asked = std::env::var("PORTCULLIS_FRAMES").ok().and_then(|count| count.parse::<u64>().ok());
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+        let (count, seed) = match asked {
+            Some(count) => (count, u64::try_from(now & 0xffff_ffff).unwrap() | 1),
+            None => (20_000, 1),
+        };
         let begun = std::time::Instant::now();
-        let understood = decode_spoilt_frames(10_000_000, seed);
-        println!("seed {seed}: 10000000 frames, {understood} understood, {:?}", begun.elapsed());
-        assert!(understood > 50_000);
+        let understood = decode_spoilt_frames(count, seed);
+        println!("seed {seed}: {count} frames, {understood} understood, {:?}", begun.elapsed());
+        // Some of them still mean something, else it is noise that is tried.
+        assert!(understood > count / 200, "{understood}");
     }
 
     #[test]
