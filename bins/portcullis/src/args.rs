@@ -237,6 +237,9 @@ pub(crate) struct PolicyCheck {
 pub(crate) struct PolicyTest {
     /// The rulebook
     pub(crate) file: PathBuf,
+    /// Name the options of each program that no test gives
+    #[arg(long)]
+    pub(crate) rows: bool,
 }
 
 /// Look for what a rulebook allows and most likely does not mean

@@ -79,7 +79,8 @@ mod rulebook;
 pub use judge::RulebookPolicy;
 pub use language::{MAX_COMMANDS, MAX_LINE_BYTES};
 pub use rulebook::{
-    Change, Coverage, DEFAULT_PROTECTED, Finding, Problem, Rulebook, RulebookError, TestFailure, TestReport,
+    Change, Coverage, DEFAULT_PROTECTED, Finding, Problem, Rows, Rulebook, RulebookError, TestFailure,
+    TestReport,
 };
 
 /// The project's README, whose example must compile and run.

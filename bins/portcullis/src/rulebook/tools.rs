@@ -4,7 +4,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use portcullis_policy::{Problem, Rulebook, TestFailure, TestReport};
+use portcullis_policy::{Problem, Rows, Rulebook, TestFailure, TestReport};
 use serde_json::{Value, json};
 
 use super::{load, principal, read};
@@ -39,14 +39,15 @@ pub(crate) fn test(args: &PolicyTest, as_json: bool) -> Result<ExitCode, Failure
             "passed": passed, "problems": [], "run": report.run, "failures": failures,
             "untestedRules": report.coverage.untested_rules,
             "untestedPrograms": report.coverage.untested_programs,
+            "rows": report.coverage.rows.iter().map(rows_to_json).collect::<Vec<_>>(),
         }))?;
     } else {
-        print(&draw_report(&args.file, &report))?;
+        print(&draw_report(&args.file, &report, args.rows))?;
     }
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NO) })
 }
 
-fn draw_report(file: &Path, report: &TestReport) -> String {
+fn draw_report(file: &Path, report: &TestReport, all_rows: bool) -> String {
     let failed = report.failures.len();
     let mut text = format!("{}: {} of {} tests passed\n", file.display(), report.run - failed, report.run);
     for failure in &report.failures {
@@ -60,7 +61,31 @@ fn draw_report(file: &Path, report: &TestReport) -> String {
             text.push_str(&format!("no test reached the {what} {}\n", plain(&names.join(", "))));
         }
     }
+    text.push_str(&draw_rows(&report.coverage.rows, all_rows));
     text
+}
+
+/// Says how many rows of the tables tests reach, and for each table which they do not.
+fn draw_rows(tables: &[Rows], each: bool) -> String {
+    let all: usize = tables.iter().map(|rows| rows.all).sum();
+    if all == 0 {
+        return String::new();
+    }
+    let unused: usize = tables.iter().map(|rows| rows.unused.len()).sum();
+    let how = if each { "" } else { "; --rows names the others" };
+    let mut text = format!(
+        "tests give {} of the {all} options that the tables know of these programs{how}\n",
+        all - unused
+    );
+    for Rows { table, all, unused, .. } in tables.iter().filter(|rows| each && !rows.unused.is_empty()) {
+        let (given, names) = (all - unused.len(), unused.join(", "));
+        text.push_str(&format!("  {table}: {given} of {all}, not {names}\n"));
+    }
+    text
+}
+
+fn rows_to_json(rows: &Rows) -> Value {
+    json!({ "table": rows.table, "options": rows.all, "unused": rows.unused })
 }
 
 fn problem_to_json(problem: &Problem) -> Value {

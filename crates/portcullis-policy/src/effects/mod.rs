@@ -26,6 +26,7 @@ mod find;
 mod git;
 mod options;
 mod roles;
+pub(crate) mod rows;
 mod sed;
 mod table;
 mod test;

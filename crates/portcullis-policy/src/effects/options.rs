@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use portcullis_core::Word;
 
-use super::Unknown;
 use super::table::{Opt, Style, Table, Takes};
 use super::unseen::may_be_option;
 use super::words::{leading_text, without_prefix};
+use super::{Unknown, rows};
 
 /// A word of the line, or one made of part of it. It is a [`Word`] to who looks at it.
 #[derive(Debug)]
@@ -105,6 +105,7 @@ pub(super) fn read<'a>(table: &'static Table, arguments: &'a [Word]) -> Result<R
     while let Some(word) = reader.take() {
         reader.word(word)?;
     }
+    rows::note(&reader.reading.given);
     Ok(reader.reading)
 }
 

@@ -16,6 +16,8 @@ use portcullis_core::{Limits, ProgramName, RuleRef, ViewPath};
 
 pub use lint::Finding;
 pub use testing::{Coverage, TestFailure, TestReport};
+
+pub use crate::effects::rows::Rows;
 pub use tools::Change;
 
 pub(crate) use testing::TestCase;

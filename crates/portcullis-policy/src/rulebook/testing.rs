@@ -7,6 +7,7 @@ use portcullis_core::{Limits, Policy as _, Principal, Submission, Verdict};
 
 use super::Rulebook;
 use crate::RulebookPolicy;
+use crate::effects::rows::{self, Rows};
 
 /// A line and what the rulebook must say of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +72,8 @@ pub struct Coverage {
     pub untested_rules: Vec<String>,
     /// Programs that some rule allows and no allowed test names.
     pub untested_programs: Vec<String>,
+    /// For each table of a program that some rule names: its options, and those that no test gives.
+    pub rows: Vec<Rows>,
 }
 
 impl Rulebook {
@@ -88,6 +91,13 @@ impl Rulebook {
     /// Runs the tests that the rulebook carries, each on its own.
     #[must_use]
     pub fn run_tests(&self) -> TestReport {
+        let programs = self.named_programs().map(ToString::to_string).collect();
+        let (mut report, rows) = rows::unused_by(|| self.run_each_test(), &programs);
+        report.coverage.rows = rows;
+        report
+    }
+
+    fn run_each_test(&self) -> TestReport {
         let policy = RulebookPolicy::new(self.clone(), Limits::default());
         let (mut rules, mut programs) = (BTreeSet::new(), BTreeSet::new());
         let mut failures = Vec::new();
@@ -143,6 +153,7 @@ impl Rulebook {
                 .map(ToString::to_string)
                 .filter(|program| program != "cd" && !programs.contains(program))
                 .collect(),
+            rows: Vec::new(),
         };
         TestReport { run: self.book.tests.len(), failures, coverage }
     }
@@ -152,5 +163,29 @@ fn describe(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Permit(_, grant) => format!("allowed by {}", grant.rules.join(", ")),
         Verdict::Deny(denial) => format!("denied with `{}`: {}", denial.code, denial.message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_tables_that_no_test_reaches_are_named() {
+        let text = "version = 1\n[operations]\nexecute = \"allow\"\n[[rule]]\nname = \"sorting\"\nprograms = [\"sort\", \"xargs\"]\n\
+                    [[rule.test]]\nallow = \"sort -u --reverse\"\n\
+                    [[rule.test]]\nallow = \"xargs sort --key=2\"\n\
+                    [[rule.test]]\nallow = \"sort --unknown-option\"\n";
+        let rulebook = Rulebook::parse_untested(text).unwrap();
+        let report = rulebook.run_tests();
+        assert_eq!(report.failures.len(), 1, "{report:?}");
+        let of = |table: &str| report.coverage.rows.iter().find(|rows| rows.table == table).unwrap();
+        let sort = of("sort");
+        for used in ["--unique", "--reverse", "--key"] {
+            assert!(!sort.unused.contains(&used), "{used} is given, also through a wrapper: {sort:?}");
+        }
+        assert!(sort.unused.contains(&"--compress-program") && sort.unused.len() == sort.all - 3, "{sort:?}");
+        assert_eq!(of("xargs").unused.len(), of("xargs").all);
+        assert!(report.coverage.rows.iter().all(|rows| ["sort", "xargs"].contains(&&*rows.table)));
     }
 }
