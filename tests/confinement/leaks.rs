@@ -158,8 +158,15 @@ fn look(bench: &Bench, state: &Path) -> Seen {
         let family = descendants(bench.launcher).into_iter();
         family.filter(|process| process.parent == bench.launcher).map(|process| process.pid).collect()
     };
-    wait_until("two cells and nobody else", || {
-        let ready = |cell: &u32| !descriptors(*cell).iter().any(|held| held.starts_with("pipe:"));
+    // A cell has answered before it has taken mounts away and made two empty file systems for the next that writes.
+    wait_until("two cells at rest, and nobody else", || {
+        let ready = |cell: &u32| {
+            let (held, mounts) =
+                (descriptors(*cell), std::fs::read_to_string(format!("/proc/{cell}/mountinfo")));
+            !held.iter().any(|held| held.starts_with("pipe:"))
+                && held.iter().filter(|held| *held == "/").count() == 2
+                && mounts.is_ok_and(|mounts| !mounts.contains(" /workspace "))
+        };
         descendants(bench.launcher).len() == 2 && cells().len() == 2 && cells().iter().all(ready)
     });
     let cells = cells();
