@@ -9,9 +9,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use portcullis_core::{Ended, LaunchError, Level};
+use portcullis_sandbox::Mount;
 
 use crate::harness::{Bench, Line, as_root, bench, check_on, config, has, writing};
 use crate::host::{descendants, wait_until, workshop};
+use crate::permit::path;
 
 /// What the descriptors of a process are, as the kernel names them.
 fn descriptors(pid: u32) -> Vec<String> {
@@ -382,6 +384,38 @@ fn a_killed_cell_is_told_and_made_anew() {
         assert!(matches!(ended, Err(LaunchError::Died { .. })), "{ended:?}");
         assert!(!bench.runs("stubborn 7373"), "nothing of it is left");
         check_on(&bench, Line::probe("print next"), &["next"]);
+    }
+}
+
+/// Line 73.
+#[test]
+fn a_mount_source_that_became_another_is_not_mounted() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let (source, away) = (workshop().join("source"), workshop().join("source-that-was-meant"));
+    std::fs::create_dir(&source).unwrap();
+    std::fs::write(source.join("which"), "meant\n").unwrap();
+    let mut config = portcullis_sandbox::Config { cells: 1, ..config() };
+    config.mounts.push(Mount { source: source.clone(), target: path("/source"), writable: false });
+    let bench = Bench::new(&config);
+    let which = || Line::of("cat /source/which");
+    check_on(&bench, which(), &["meant"]);
+    // A cell has its mounts; one that is made later looks again.
+    std::fs::rename(&source, &away).unwrap();
+    std::fs::create_dir(&source).unwrap();
+    std::fs::write(source.join("which"), "planted\n").unwrap();
+    check_on(&bench, which(), &["meant"]);
+    for cell in cells(bench.launcher) {
+        signal(cell, "KILL");
+    }
+    wait_until("the end of the cell", || cells(bench.launcher).is_empty());
+    match bench.run(which()) {
+        Err(LaunchError::Confinement { step, source }) => {
+            assert!(step.contains("is another than at the start"), "{step}");
+            assert_eq!(source.raw_os_error(), Some(libc::ESTALE));
+        }
+        other => panic!("{other:?}"),
     }
 }
 

@@ -24,7 +24,7 @@ use crate::rights::{self, Common, View};
 use crate::seccomp;
 use crate::sys::{self, Forked, Pid, Polled, Processors, Stack, WaitStatus};
 use crate::tree;
-use crate::view::{self, PrivateParts, Proc, Scratches};
+use crate::view::{self, PrivateParts, Proc, Scratches, SourceIdentity};
 use crate::wire::{self, Answer, AtStep, FromCell, Refused, StepError, ToCell};
 
 /// How often counters are looked at while a line runs.
@@ -37,6 +37,8 @@ const MOST_VIEWS: usize = 32;
 /// What a cell is made of.
 pub(crate) struct Cell {
     pub(crate) config: Config,
+    /// Which directories the mount sources were at the start.
+    pub(crate) sources: Vec<SourceIdentity>,
     pub(crate) level: Level,
     pub(crate) landlock_abi: Option<u32>,
     /// The cell's control group, where there is one.

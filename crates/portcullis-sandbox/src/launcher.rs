@@ -14,10 +14,11 @@ use portcullis_core::{CgroupVersion, Confinement, Level};
 use crate::cgroup;
 use crate::config::Config;
 use crate::descriptors;
-use crate::making::{self, Ground, Identities, MadeCell, Workspaces};
+use crate::making::{self, Asked, Ground, Identities, MadeCell, Workspaces};
 use crate::seccomp;
 use crate::sys::{self, Polled};
 use crate::tree;
+use crate::view::{self, SourceIdentity};
 use crate::wire::{self, AtStep, FromLauncher, StepError, ToLauncher};
 
 /// The name that a launcher is started by.
@@ -107,6 +108,8 @@ fn keep_what_cells_need(identities: Identities) -> Result<(), StepError> {
 
 struct Launcher {
     config: Config,
+    /// Which directories the mount sources were when the configuration came.
+    sources: Vec<SourceIdentity>,
     link: OwnedFd,
     cgroups: Option<cgroup::Root>,
     ground: Option<Ground>,
@@ -164,9 +167,11 @@ impl Launcher {
         if sys::supplementary_groups().is_ok_and(|count| count > 0) {
             weaker.push("executions keep the supplementary groups of whoever started the service".into());
         }
+        let sources = view::identities_of_sources(&config);
         let slots = (0..config.cells.max(1)).map(|_| Slot::default()).collect();
         Self {
             config,
+            sources,
             link,
             cgroups,
             ground: None,
@@ -293,7 +298,7 @@ impl Launcher {
         }
         let workspaces = self.workspaces.as_ref();
         making::make(
-            &self.config,
+            Asked { config: &self.config, sources: &self.sources },
             ground,
             number,
             host_id,

@@ -26,7 +26,7 @@ use crate::removal;
 use crate::rights::{Common, View};
 use crate::seccomp;
 use crate::sys::{self, Forked, Pid, Polled};
-use crate::view;
+use crate::view::{self, SourceIdentity};
 use crate::wire::{self, AtStep, LastWords, StepError};
 
 /// The uid and gid inside the view.
@@ -102,10 +102,18 @@ impl MadeCell {
     }
 }
 
+/// What the launcher was asked for, and what it found when it was.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) config: &'a Config,
+    /// Which directories the mount sources were.
+    pub(crate) sources: &'a [SourceIdentity],
+}
+
 /// Makes one cell and waits until it is ready; returns it with the server's end of its link. On the host's own ground it
 /// needs workspaces.
 pub(crate) fn make(
-    config: &Config,
+    Asked { config, sources }: Asked<'_>,
     ground: Ground,
     number: u32,
     host_id: Option<u32>,
@@ -161,6 +169,7 @@ pub(crate) fn make(
             };
             let cell = Cell {
                 config: config.clone(),
+                sources: sources.to_vec(),
                 level,
                 landlock_abi,
                 group: handles,
@@ -337,7 +346,7 @@ fn prepare_from_inside(cell: &mut Cell, host_id: Option<u32>, go: &OwnedFd) -> R
         sys::set_subreaper().at("subreaper")?;
     } else {
         // Mount sources are opened with the identity that may reach them, before the cell's own is taken.
-        let sources = view::collect(&cell.config)?;
+        let sources = view::collect(&cell.config, &cell.sources)?;
         sys::set_gid(INNER_ID).at("gid of the cell")?;
         sys::set_uid(INNER_ID).at("uid of the cell")?;
         sys::set_hostname("portcullis").at("host name")?;

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use portcullis_core::{Plan, ViewPath};
 
-use crate::config::Config;
+use crate::config::{Config, Mount};
 use crate::layers::is_gone;
 use crate::sys::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Depth};
 use crate::wire::{AtStep, StepError};
@@ -49,8 +49,28 @@ enum EtcEntry {
     Link(PathBuf),
 }
 
+/// Which directory a mount source is: device and inode; `None` where there was nothing when it was looked at.
+pub(crate) type SourceIdentity = Option<(u64, u64)>;
+
+/// Looks at the mount sources once, when the configuration has just been read: later cells get the same.
+pub(crate) fn identities_of_sources(config: &Config) -> Vec<SourceIdentity> {
+    let identity =
+        |mount: &Mount| std::fs::metadata(&mount.source).ok().map(|found| (found.dev(), found.ino()));
+    config.mounts.iter().map(identity).collect()
+}
+
+/// Fails when a clone is not of what was meant.
+fn check_source(clone: &OwnedFd, meant: SourceIdentity) -> io::Result<()> {
+    let found = std::fs::File::from(clone.try_clone()?).metadata()?;
+    if meant == Some((found.dev(), found.ino())) {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(libc::ESTALE))
+    }
+}
+
 /// Clones what the view will hold. Runs with the identity that may still reach the sources.
-pub(crate) fn collect(config: &Config) -> Result<Sources, StepError> {
+pub(crate) fn collect(config: &Config, meant: &[SourceIdentity]) -> Result<Sources, StepError> {
     let mut directories =
         vec![("/usr".to_owned(), false, clone(Path::new("/usr"), Depth::All).at("view: clone /usr")?)];
     let mut links = Vec::new();
@@ -70,9 +90,11 @@ pub(crate) fn collect(config: &Config) -> Result<Sources, StepError> {
     if is_gone("view") {
         add_the_host(&mut directories)?;
     }
-    for mount in &config.mounts {
+    for (mount, meant) in config.mounts.iter().zip(meant) {
         let clone = clone(&mount.source, Depth::All)
             .at(format!("view: clone mount source {}", mount.source.display()))?;
+        check_source(&clone, *meant)
+            .at(format!("view: mount source {} is another than at the start", mount.source.display()))?;
         directories.push((mount.target.as_str().to_owned(), mount.writable, clone));
     }
     let mut devices = Vec::new();
