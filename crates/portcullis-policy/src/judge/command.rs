@@ -548,17 +548,21 @@ impl<'a> Judge<'a> {
             }
             return denial;
         }
-        let allowed = self.asker.allowed(self.book, &self.limits);
-        let names = || allowed.iter().map(|one| one.program.as_str());
+        // A line may be denied for each of its commands, and all are told what is near.
+        let allowed = self.allowed.get_or_init(|| {
+            let allowed = self.asker.allowed(self.book, &self.limits).into_iter();
+            let mut names: Vec<_> = allowed.map(|one| one.program.to_string()).collect();
+            names.dedup();
+            names
+        });
+        let names = || allowed.iter().map(String::as_str);
         denial.suggestion = if SHELL_WORDS.contains(&program) {
             Some(format!("`{program}` is a command of shells, and no shell runs the line"))
         } else if let Some(near) = nearest(program, names()) {
             Some(format!("did you mean `{near}`?"))
         } else {
-            let mut names: Vec<_> = names().map(|name| format!("`{name}`")).collect();
-            names.dedup();
-            let more = names.len().saturating_sub(12);
-            names.truncate(12);
+            let more = allowed.len().saturating_sub(12);
+            let names: Vec<_> = names().take(12).map(|name| format!("`{name}`")).collect();
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             Some(if names.is_empty() {
                 "nothing is allowed".into()

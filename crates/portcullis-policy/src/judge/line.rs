@@ -1,5 +1,6 @@
 //! Judges the steps of a line, and follows where `cd` may have led.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 use portcullis_core::{
@@ -39,6 +40,8 @@ pub(super) struct Judge<'a> {
     /// The caps, narrowed by the rules so far.
     pub(super) limits: Limits,
     pub(super) denials: Vec<Denial>,
+    /// The programs that who asks may run, once a denial has wanted them.
+    pub(super) allowed: OnceCell<Vec<String>>,
     /// What the refused commands would do.
     pub(super) effects: Vec<FoundEffect>,
     /// What the permit adds to commands, each once.
@@ -65,6 +68,7 @@ impl<'a> Judge<'a> {
             text,
             limits,
             denials: Vec::new(),
+            allowed: OnceCell::new(),
             effects: Vec::new(),
             added: Vec::new(),
             rules: Vec::new(),
