@@ -226,23 +226,25 @@ fn root_without_a_range_of_uids_makes_cells_under_its_own() {
     );
 }
 
+/// Starts a launcher that is spoken to by hand.
+#[expect(clippy::disallowed_methods, reason = "the launcher, started by hand to be spoken to by hand")]
+fn launcher_by_hand(link: UnixStream) -> std::process::Child {
+    Command::new(workshop().join("bin/confinement-probe"))
+        .arg0("portcullis-launcher")
+        .env_clear()
+        .stdin(Stdio::from(OwnedFd::from(link)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
 /// Line 71.
 #[test]
 fn nonsense_on_the_link_ends_the_launcher_and_makes_no_cell() {
     for nonsense in [&b""[..], b"\xff", b"\x00", b"\x01\x02\x03", &[0xff; 4096], &[0; 65_536]] {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the launcher, started by hand to be spoken to by hand"
-        )]
-        let mut launcher = Command::new(workshop().join("bin/confinement-probe"))
-            .arg0("portcullis-launcher")
-            .env_clear()
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut launcher = launcher_by_hand(theirs);
         let _ = ours.write_all(nonsense);
         ours.shutdown(std::net::Shutdown::Write).unwrap();
         let ended = launcher.wait().unwrap();
@@ -263,18 +265,7 @@ fn whatever_comes_behind_the_configuration_ends_the_launcher_and_every_cell() {
     let configure = [&[0][..], &postcard::to_stdvec(&config()).unwrap(), &[0]].concat();
     for nonsense in [&[3, 1, 0][..], &[0xff; 70_000], &configure] {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the launcher, started by hand to be spoken to by hand"
-        )]
-        let mut launcher = Command::new(workshop().join("bin/confinement-probe"))
-            .arg0("portcullis-launcher")
-            .env_clear()
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut launcher = launcher_by_hand(theirs);
         ours.write_all(&configure).unwrap();
         wait_until("two cells", || cells(launcher.id()).len() == 2);
         let family = cells(launcher.id());

@@ -5,6 +5,8 @@
 //! `deny` or, where the policy leaves it open, `either`; the classes are those of `docs/policy.md` that are true of the
 //! denial. Rows whose id begins with `h-` or `x-` were written last, and nothing was made to fit them before they were first judged.
 
+mod classes;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -12,6 +14,8 @@ use portcullis_core::Limits;
 use portcullis_policy::batch::{self, Decision, Question};
 use portcullis_policy::{Rulebook, RulebookPolicy};
 use serde::Deserialize;
+
+use classes::{class_of, classes};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,25 +34,6 @@ enum Truth {
     Allow,
     Deny,
     Either,
-}
-
-/// Reads the table of classes in `docs/policy.md`: codes, or beginnings of codes, and their class.
-fn classes() -> BTreeMap<String, String> {
-    let text = include_str!("../../../docs/policy.md");
-    let (_, table) = text.split_once("| class | codes |").expect("docs/policy.md lists the classes");
-    let mut classes = BTreeMap::new();
-    for row in table.lines().skip(2).take_while(|line| line.starts_with('|')) {
-        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        let [_, class, codes, _] = cells.as_slice() else { panic!("a row has two cells: {row}") };
-        for code in codes.split(", ") {
-            classes.insert(code.trim_matches('`').trim_end_matches('…').to_owned(), (*class).to_owned());
-        }
-    }
-    classes
-}
-
-fn class_of<'a>(classes: &'a BTreeMap<String, String>, code: &str) -> Option<&'a str> {
-    classes.iter().find(|(known, _)| code.starts_with(known.as_str())).map(|(_, class)| class.as_str())
 }
 
 /// Judges every row; no line is wrongly allowed, under 2 % are wrongly denied, at least 95 % of denials have a true class.

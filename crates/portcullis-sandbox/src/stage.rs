@@ -1,4 +1,4 @@
-//! One command of a pipeline, from fork to exec.
+//! One command of a pipeline, from its process to its program.
 
 use std::ffi::CStr;
 use std::fmt::{self, Write};
