@@ -117,6 +117,30 @@ impl Rulebook {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
+        Self::of_programs(names, Vec::new())
+    }
+
+    /// Makes a rulebook of program names alone, as [`Rulebook::from_allowlist`] does, in which everything that a program
+    /// touches must lie in the workspace or beneath one of these directories.
+    ///
+    /// # Errors
+    /// As [`Rulebook::from_allowlist`].
+    pub fn from_allowlist_beneath<I>(
+        names: I,
+        directories: impl IntoIterator<Item = ViewPath>,
+    ) -> Result<Self, RulebookError>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        Self::of_programs(names, [Book::default().workspace].into_iter().chain(directories).collect())
+    }
+
+    fn of_programs<I>(names: I, paths: Vec<ViewPath>) -> Result<Self, RulebookError>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
         let mut problems = Vec::new();
         let mut programs = BTreeSet::new();
         for (at, name) in names.into_iter().enumerate() {
@@ -145,7 +169,8 @@ impl Rulebook {
             [(known, "ALLOWED_COMMANDS", true), (unknown, "ALLOWED_COMMANDS, options not understood", false)]
         {
             if !programs.is_empty() {
-                book.rules.push(Rule { name: name.into(), programs, understood, ..Rule::default() });
+                let paths = paths.clone();
+                book.rules.push(Rule { name: name.into(), programs, understood, paths, ..Rule::default() });
             }
         }
         book.index();
