@@ -30,5 +30,7 @@ mod peers;
 mod privilege;
 mod real;
 mod reload;
+mod settings;
 mod start;
+
 mod waiting;

@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 
 /// Starts the service with nothing of this process's environment, and waits for its end.
 #[expect(clippy::disallowed_methods, reason = "this is the service itself, not something it runs")]
-fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+pub(crate) fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_portcullis-server"))
         .args(arguments)
         .env_clear()
@@ -76,7 +76,7 @@ fn every_value_is_shown_with_its_origin_and_the_strongest_wins() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     for (name, wanted) in [
-        ("allowed_commands", format!("= ls,cat  [{file} line 3]")),
+        ("allowed_commands", format!("= ls,cat  [{file} line 3, column 1]")),
         ("max_execution_time", "= 7  [environment MAX_EXECUTION_TIME]".into()),
         ("port ", "= 2  [environment PORT]".into()),
         ("data_dir", "= /srv/portcullis  [flag --data-dir]".into()),
@@ -93,8 +93,10 @@ fn everything_that_is_wrong_is_named_at_once_with_its_place() {
     let file = directory.path().join("portcullis.toml");
     std::fs::write(&file, "cells = 0\n\nlimit = 5\nmounts = { a = 1 }\n").unwrap();
     let file = file.to_str().unwrap();
-    let (in_first, in_third) =
-        (format!("`cells` is `0` ({file} line 1)"), format!("`limit` is no setting (`{file}` line 3)"));
+    let (in_first, in_third) = (
+        format!("`cells` is `0` ({file} line 1, column 1)"),
+        format!("`limit` is no setting (`{file}` line 3, column 1)"),
+    );
     check(
         &[
             ("PORTCULLIS_CONFIG", file),
@@ -124,7 +126,9 @@ fn a_configuration_that_means_two_things_is_refused() {
     check(&[("ALLOWED_COMMANDS", "")], &["`ALLOWED_COMMANDS` is empty"]);
     check(
         &[("ALLOWED_COMMANDS", "ls"), ("PORTCULLIS_RULEBOOK", "/rules.toml")],
-        &["both `rulebook` (environment PORTCULLIS_RULEBOOK) and `allowed_commands`"],
+        &[
+            "both `rulebook` (environment PORTCULLIS_RULEBOOK) and `allowed_commands` (environment ALLOWED_COMMANDS) are set",
+        ],
     );
     check(&[("PORTCULLIS_RULEBOOK", "/no/such/rules.toml")], &["it could not be read"]);
     check(&[("PORTCULLIS_CONFIG", "/no/such/file")], &["could not read the configuration file"]);

@@ -16,6 +16,7 @@
 pub mod compose;
 pub mod config;
 pub mod doctor;
+pub mod example;
 pub mod health;
 pub mod http;
 pub mod life;

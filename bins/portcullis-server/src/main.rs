@@ -9,18 +9,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use portcullis_core::Authenticator;
 use portcullis_sandbox::{
     LauncherProcess, Sandbox, StartError, current_uid, enter_if_launcher, start_launcher,
 };
 use portcullis_server::compose::{ComposeError, authenticator, compose, make_data_dir, write_url};
-use portcullis_server::config::{Config, Effective, Flags, Sources};
+use portcullis_server::config::{Config, Effective, Flags, Form, SETTINGS, Sources, flag};
 use portcullis_server::life::{End, Signals, serve_until_told};
 use portcullis_server::privilege::give_up;
 use portcullis_server::rules::{hangups, reload_when_told};
 use portcullis_server::supervisor::Supervisor;
-use portcullis_server::{doctor, logging, report};
+use portcullis_server::{doctor, example, logging, report};
 use tokio::net::TcpListener;
 
 /// `EX_CONFIG` of sysexits.h.
@@ -28,7 +29,7 @@ const BAD_CONFIGURATION: u8 = 78;
 
 const AFTER_HELP: &str = "\
 Needs no configuration. Settings come from a file, the environment and flags, each beating the one before;
-`portcullis-server config explain` lists them. SIGTERM or SIGINT ends the service after what runs has ended, a
+`--help` shows all their flags, and `portcullis-server config explain` lists them. SIGTERM or SIGINT ends the service after what runs has ended, a
 second one at once; SIGHUP reads the rulebook again.
 
 Exits with 0 after a signal, 1 when it could not start or a part of it has died, 78 when the configuration is
@@ -41,12 +42,6 @@ struct Arguments {
     /// Configuration file (TOML); also PORTCULLIS_CONFIG
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
-    /// Address and port to listen at; also PORTCULLIS_LISTEN
-    #[arg(long, value_name = "ADDRESS:PORT", global = true)]
-    listen: Option<String>,
-    /// Directory of the records, the token and the cells; also PORTCULLIS_DATA_DIR
-    #[arg(long, value_name = "DIRECTORY", global = true)]
-    data_dir: Option<String>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -68,34 +63,87 @@ enum Command {
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 enum ConfigCommand {
-    /// Prints every setting with its value and where that came from; exits with 78 when one is wrong
-    Check,
+    /// Prints every setting with its value and where that came from, secrets hidden; exits with 78 when one is wrong
+    Check {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Prints what every setting means, its names and its default
     Explain,
+    /// Prints a configuration file with every setting at its default, and what each means
+    Example,
+}
+
+/// Adds a flag for each setting, and for a secret one that names its file.
+fn command_line() -> clap::Command {
+    let often = ["listen", "data_dir", "rulebook"];
+    let mut command = Arguments::command();
+    for setting in SETTINGS {
+        for name in setting.flags() {
+            let by_file = setting.names().any(|(known, form)| known == name && form == Form::File);
+            let file = if by_file { "file that holds: " } else { "" };
+            let variable = if by_file { setting.variable_of_file } else { setting.variable };
+            // Names of flags live as long as the process does.
+            let long: &'static str = flag(name).leak();
+            let argument = Arg::new(name)
+                .long(long.trim_start_matches('-'))
+                .help(format!("{file}{}; also {variable}", setting.about))
+                .help_heading("Settings")
+                .value_name(if by_file { "FILE" } else { "VALUE" })
+                .value_parser(NonEmptyStringValueParser::new())
+                .hide_short_help(!often.contains(&name))
+                .global(true);
+            command = command.arg(argument);
+        }
+    }
+    command
+}
+
+/// Returns what the flags of settings say.
+fn settings_of(matches: &ArgMatches) -> BTreeMap<&'static str, String> {
+    let names = SETTINGS.iter().flat_map(|setting| setting.flags());
+    names.filter_map(|name| Some((name, matches.get_one::<String>(name)?.clone()))).collect()
 }
 
 fn main() -> ExitCode {
     enter_if_launcher();
-    let arguments = Arguments::parse();
-    let Arguments { config, listen, data_dir, command } = arguments;
-    if let Some(Command::Config(ConfigCommand::Explain)) = command {
-        print!("{}", report::explanations());
+    let matches = command_line().get_matches();
+    let Arguments { config, command } =
+        Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let description = match command {
+        Some(Command::Config(ConfigCommand::Explain)) => Some(report::explanations()),
+        Some(Command::Config(ConfigCommand::Example)) => Some(example::example()),
+        _ => None,
+    };
+    if let Some(text) = description {
+        print!("{text}");
         return ExitCode::SUCCESS;
     }
     let environment: BTreeMap<_, _> = std::env::vars_os().collect();
     let supervisor = Supervisor::find(&environment);
-    let sources =
-        Sources { flags: Flags { config, listen, data_dir }, environment, root: current_uid() == 0 };
-    let effective = match Config::load(sources) {
+    let flags = Flags { config, settings: settings_of(&matches) };
+    let effective = match Config::load(Sources { flags, environment, root: current_uid() == 0 }) {
         Ok(effective) => effective,
         Err(error) => {
-            eprintln!("portcullis-server: {error}");
+            if let Some(Command::Config(ConfigCommand::Check { json: true })) = command {
+                print!("{}", report::problems_as_json(&error));
+            } else {
+                eprintln!("portcullis-server: {error}");
+            }
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
     match command {
+        Some(Command::Config(ConfigCommand::Check { json: true })) => {
+            print!("{}", report::settings_as_json(&effective));
+            ExitCode::SUCCESS
+        }
         Some(Command::Config(_)) => {
             print!("{}", report::settings(&effective));
+            for warning in &effective.warnings {
+                eprintln!("portcullis-server: warning: {warning}");
+            }
             ExitCode::SUCCESS
         }
         Some(Command::Doctor { json }) => {
@@ -122,7 +170,7 @@ fn run(
     effective: Effective,
     supervisor: io::Result<Supervisor>,
 ) -> Result<End, Box<dyn Error + Send + Sync>> {
-    let config = effective.config;
+    let Effective { config, warnings, .. } = effective;
     logging::start(&config.log_filter, config.log_format);
     let supervisor = supervisor.map_err(|error| ComposeError::room("use `NOTIFY_SOCKET`")(error.into()))?;
     make_data_dir(&config.data_dir)?;
@@ -139,7 +187,7 @@ fn run(
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
     let runtime = runtime.worker_threads(config.worker_threads).enable_all().build()?;
-    runtime.block_on(live(config, launcher, listener, authenticator, supervisor))
+    runtime.block_on(live(config, warnings, launcher, listener, authenticator, supervisor))
 }
 
 /// Binds the port while that may still be one that only root binds. Who connects waits until everything else is there.
@@ -153,6 +201,7 @@ fn listen(address: SocketAddr) -> Result<std::net::TcpListener, ComposeError> {
 
 async fn live(
     config: Config,
+    warnings: Vec<String>,
     launcher: LauncherProcess,
     listener: std::net::TcpListener,
     authenticator: Arc<dyn Authenticator>,
@@ -168,7 +217,7 @@ async fn live(
     };
     let composed = compose(&config, authenticator, sandbox.clone(), sandbox.confinement()).await?;
     let url = write_url(&config.data_dir, listener.local_addr()?)?;
-    report::started(&config, &url, sandbox.confinement());
+    report::started(&config, &warnings, &url, sandbox.confinement());
     let rules = Arc::clone(&composed.rules);
     tokio::spawn(reload_when_told(hangups, rules, config.sandbox.clone(), Arc::clone(&supervisor)));
     supervisor.ready(&format!("confinement {}, at {url}", sandbox.confinement().level.as_str()));

@@ -6,8 +6,9 @@ use std::fmt::Write;
 use portcullis_core::Confinement;
 use portcullis_policy::Rulebook;
 use portcullis_sandbox::look_up;
+use serde_json::{Value, json};
 
-use crate::config::{Config, Effective, SETTINGS};
+use crate::config::{Config, ConfigError, Effective, Origin, SETTINGS, Setting, flag};
 
 /// Writes every setting with its value and where that came from, one a line.
 #[must_use]
@@ -22,6 +23,38 @@ pub fn settings(effective: &Effective) -> String {
     report
 }
 
+/// Writes the same as one JSON object. `value` is `null` where nothing is set, and where it is a secret.
+#[must_use]
+pub fn settings_as_json(effective: &Effective) -> String {
+    let setting = |(setting, value, origin): &(&'static Setting, String, Origin)| {
+        let value = (!value.is_empty() && !setting.secret).then_some(value);
+        json!({
+            "name": setting.name, "variable": setting.variable, "value": value, "secret": setting.secret,
+            "origin": origin_as_json(origin),
+        })
+    };
+    let settings: Vec<_> = effective.values.iter().map(setting).collect();
+    format!("{}\n", json!({ "valid": true, "settings": settings, "warnings": effective.warnings }))
+}
+
+fn origin_as_json(origin: &Origin) -> Value {
+    match origin {
+        Origin::Default => json!({ "kind": "default" }),
+        Origin::File(path, place) => {
+            json!({ "kind": "file", "path": path, "line": place.line, "column": place.column })
+        }
+        Origin::Credential(path) => json!({ "kind": "credential", "path": path }),
+        Origin::Environment(variable) => json!({ "kind": "environment", "variable": variable }),
+        Origin::Flag(name) => json!({ "kind": "flag", "flag": flag(name) }),
+    }
+}
+
+/// Writes everything that is wrong with a configuration as one JSON object.
+#[must_use]
+pub fn problems_as_json(error: &ConfigError) -> String {
+    format!("{}\n", json!({ "valid": false, "problems": error.problems }))
+}
+
 /// Writes what every setting means, its names and its default.
 #[must_use]
 pub fn explanations() -> String {
@@ -31,7 +64,12 @@ pub fn explanations() -> String {
             "" => String::new(),
             default => format!("; default `{default}`"),
         };
-        let _ = writeln!(report, "{}, {}{default}\n    {}", setting.name, setting.variable, setting.about);
+        let secret = match setting.secret {
+            true => format!("; a secret: also {}, {}", setting.name_of_file, setting.variable_of_file),
+            false => String::new(),
+        };
+        let Setting { name, variable, about, .. } = setting;
+        let _ = writeln!(report, "{name}, {variable}{default}{secret}\n    {about}");
     }
     report
 }
@@ -49,7 +87,7 @@ pub fn chain(error: &dyn Error) -> String {
 }
 
 /// Says once, at the start, where the service is, how strong its confinement is, and what is weaker.
-pub fn started(config: &Config, url: &str, confinement: &Confinement) {
+pub fn started(config: &Config, warnings: &[String], url: &str, confinement: &Confinement) {
     let token = match config.auth_service {
         None => config.token_file.display().to_string(),
         Some(_) => "at the Auth Service".into(),
@@ -64,6 +102,9 @@ pub fn started(config: &Config, url: &str, confinement: &Confinement) {
         socket_service = config.socket_service.as_ref().map(|socket| socket.base_url.as_str()),
         "portcullis-server listens"
     );
+    for warning in warnings {
+        tracing::warn!(warning, "the configuration is in force, but");
+    }
     for weakness in &confinement.weaker {
         tracing::warn!(weakness, "this host holds less than full confinement");
     }

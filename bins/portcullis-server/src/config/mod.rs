@@ -2,10 +2,12 @@
 //!
 //! A setting has one name: `memory_limit_bytes` in the file is `PORTCULLIS_MEMORY_LIMIT_BYTES` in the environment.
 //! Four have the names of the mission there, and `port` is `PORT`. `settings` is the one table of them;
-//! `sources` gathers what was said, and where; `values` says what each may be; `resolve` puts them together.
+//! `sources` gathers what was said, and where, with `secrets` from files of their own; `values` says what each may be;
+//! `resolve` puts them together.
 //! Everything that is wrong is reported at once.
 
 mod resolve;
+mod secrets;
 mod settings;
 mod sources;
 mod values;
@@ -21,8 +23,8 @@ use portcullis_notify::SocketConfig;
 use portcullis_policy::Rulebook;
 use portcullis_sandbox::Account;
 
-pub use settings::{SETTINGS, Setting};
-pub use sources::{Flags, Origin, Sources};
+pub use settings::{Form, SETTINGS, Setting, flag};
+pub use sources::{Flags, Origin, Place, Sources};
 
 use crate::http::HttpConfig;
 use crate::logging::LogFormat;
@@ -93,6 +95,8 @@ pub struct Effective {
     pub config: Config,
     /// Each setting's value as text, in the table's order, and where it came from.
     pub values: Vec<(&'static Setting, String, Origin)>,
+    /// What is not wrong, but should be heard of.
+    pub warnings: Vec<String>,
 }
 
 /// What is wrong with a configuration: all of it.
@@ -116,7 +120,8 @@ impl fmt::Display for ConfigError {
 }
 
 impl Config {
-    /// Reads the configuration. Reads the configuration file, the rulebook and, as root, `/etc/passwd`, and nothing else.
+    /// Reads the configuration. Reads the configuration file, the files that it names (the rulebook, secrets)
+    /// and, as root, `/etc/passwd`, and nothing else.
     ///
     /// # Errors
     /// When anything is wrong with it: every problem is listed.

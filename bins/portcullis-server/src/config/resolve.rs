@@ -14,13 +14,15 @@ use portcullis_sandbox::Account;
 use super::settings::SETTINGS;
 use super::sources::{Gathered, Origin};
 use super::values::{
-    ACCOUNT, Parsed, account, address, allowlist, auth_service, level, log_filter, log_format, mounts, names,
-    path, processors, program_path, rulebook_file, seconds, socket_service, store, text, user_name, whole,
-    yes_or_no,
+    ACCOUNT, Parsed, account, address, allowlist, auth_service, earlier_rules, level, log_filter, log_format,
+    mounts, names, path, processors, program_path, rulebook_file, seconds, socket_service, store, text,
+    user_name, whole, yes_or_no,
 };
 use super::{Config, ConfigError, Effective, ServiceUser};
 use crate::http::{Hosts, HttpConfig};
 
+/// What is shown of a secret that is set.
+pub(super) const HIDDEN: &str = "(hidden)";
 /// Below, the host has users of its own.
 const LEAST_UID: u32 = 1_000;
 
@@ -28,7 +30,7 @@ const LEAST_UID: u32 = 1_000;
 pub(super) fn resolve(gathered: Gathered) -> Result<Effective, ConfigError> {
     let mut reader = Reader { gathered, effective: Vec::new() };
     let config = reader.config();
-    let Reader { gathered, effective } = reader;
+    let Reader { mut gathered, effective } = reader;
     let Some(config) = config.filter(|_| gathered.problems.is_empty()) else {
         return Err(ConfigError { problems: gathered.problems });
     };
@@ -39,7 +41,7 @@ pub(super) fn resolve(gathered: Gathered) -> Result<Effective, ConfigError> {
             Some((setting, text.clone(), origin.clone()))
         })
         .collect();
-    Ok(Effective { config, values })
+    Ok(Effective { config, values, warnings: std::mem::take(&mut gathered.warnings) })
 }
 
 /// Reads settings one by one, and goes on after a wrong one, so that all problems are found.
@@ -67,15 +69,17 @@ impl Reader {
     fn get<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
         let setting = SETTINGS.iter().find(|setting| setting.name == name)?;
         let (text, origin) = self.set(name).cloned().unwrap_or((setting.default.to_owned(), Origin::Default));
-        let text = text.trim();
+        // A secret's blanks are its own.
+        let text = if setting.secret { &*text } else { text.trim() };
         match parse(text) {
             Ok(value) => {
-                self.note(name, text);
+                self.note(name, if setting.secret { HIDDEN } else { text });
                 Some(value)
             }
             Err(accepted) => {
                 let called = setting.name_at(&origin);
-                self.problem(format!("`{called}` is `{}` ({origin}): {accepted}", text.escape_debug()));
+                let said = if setting.secret { HIDDEN.into() } else { format!("`{}`", text.escape_debug()) };
+                self.problem(format!("`{called}` is {said} ({origin}): {accepted}"));
                 None
             }
         }
@@ -96,6 +100,29 @@ impl Reader {
         self.note(name, text);
     }
 
+    /// Keeps what a setting came to by another one, which says more in its place.
+    fn note_as(&mut self, name: &'static str, by: &str, text: impl Display) {
+        self.effective.retain(|(noted, ..)| *noted != name);
+        let origin = self.set(by).map_or(Origin::Default, |(_, origin)| origin.clone());
+        self.effective.push((name, text.to_string(), origin));
+    }
+
+    /// How strong the origin of a setting is.
+    fn rank(&self, name: &str) -> u8 {
+        self.set(name).map_or(0, |(_, origin)| origin.rank())
+    }
+
+    /// Reads what the earlier service had and this one has no use for, and says so.
+    fn useless(&mut self) {
+        if let Some(Some(_)) = self.optional("jwt_secret", text) {
+            self.gathered.warnings.push(
+                "`JWT_SECRET` is accepted and used for nothing: tokens are checked at the Auth Service \
+                 (`AUTH_SERVICE_URL`), which alone knows who has logged out; leave it out, and one secret less lies here"
+                    .into(),
+            );
+        }
+    }
+
     /// Reads every setting, and gives up only when all are read.
     fn config(&mut self) -> Option<Config> {
         let rulebook = self.rulebook();
@@ -103,6 +130,7 @@ impl Reader {
         let root = self.gathered.surroundings.root;
         let limits = self.limits();
         let auth_service = self.auth_service();
+        self.useless();
         let token_file = self.optional("token_file", path);
         let socket_service = self.optional("socket_service_url", socket_service);
         let listen = self.listen(auth_service.is_some());
@@ -159,20 +187,28 @@ impl Reader {
     }
 
     fn rulebook(&mut self) -> Option<Rulebook> {
-        if let (Some((_, book)), Some((_, list))) = (self.set("rulebook"), self.set("allowed_commands")) {
-            let problem = format!(
-                "both `rulebook` ({book}) and `allowed_commands` ({list}) are set: either says everything, set one"
-            );
-            self.problem(problem);
+        const FORMS: [&str; 3] = ["rulebook", "allowed_commands", "allowed_commands_path"];
+        let set = FORMS.iter().filter_map(|name| Some((name, &self.set(name)?.1)));
+        let set: Vec<_> = set.map(|(name, origin)| format!("`{name}` ({origin})")).collect();
+        if set.len() > 1 {
+            self.problem(format!("both {} are set: either says everything, set one", set.join(" and ")));
             return None;
         }
-        match self.optional("rulebook", rulebook_file)? {
+        let rulebook = self.optional("rulebook", rulebook_file)?;
+        let earlier = self.optional("allowed_commands_path", earlier_rules)?;
+        match rulebook.or(earlier) {
             Some(rulebook) => Some(rulebook),
             None => self.get("allowed_commands", allowlist),
         }
     }
 
     fn data_dir(&mut self) -> Option<PathBuf> {
+        let earlier = self.optional("execution_dir", path);
+        if self.rank("execution_dir") > self.rank("data_dir") {
+            let directory = earlier??;
+            self.note_as("data_dir", "execution_dir", directory.display());
+            return Some(directory);
+        }
         if self.set("data_dir").is_some() {
             return self.get("data_dir", path);
         }
@@ -268,14 +304,11 @@ impl Reader {
         let listen = self.get("listen", address);
         let beyond = self.get("local_token_beyond_loopback", yes_or_no);
         let (mut listen, beyond) = (listen?, beyond?);
-        let rank = |name: &str| self.set(name).map_or(0, |(_, origin)| origin.rank());
         if let Some(Some(port)) = port
-            && rank("port") > rank("listen")
+            && self.rank("port") > self.rank("listen")
         {
             listen.set_port(port);
-            self.effective.retain(|(name, ..)| *name != "listen");
-            let origin = self.set("port").map_or(Origin::Default, |(_, origin)| origin.clone());
-            self.effective.push(("listen", listen.to_string(), origin));
+            self.note_as("listen", "port", listen);
         }
         let asks_nobody = auth_service_is_right && self.set("auth_service_url").is_none();
         if asks_nobody && !listen.ip().is_loopback() && !beyond {

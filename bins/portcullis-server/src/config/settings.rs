@@ -2,10 +2,10 @@
 
 use super::sources::Origin;
 
-/// A setting.
+/// A setting. One that is a secret has a second name in each place, under which the file that holds it is named.
 #[derive(Debug)]
 pub struct Setting {
-    /// Its name in the file.
+    /// Its name in the file, the name of its flag (with `-` for `_`), and of its credential if it is a secret.
     pub name: &'static str,
     /// Its name in the environment.
     pub variable: &'static str,
@@ -13,25 +13,87 @@ pub struct Setting {
     pub default: &'static str,
     /// What it means and accepts.
     pub about: &'static str,
+    /// Whether nobody is to see its value.
+    pub secret: bool,
+    /// `name` and `_file`: names the file that holds a secret.
+    pub name_of_file: &'static str,
+    /// `variable` and `_FILE`: names the file that holds a secret.
+    pub variable_of_file: &'static str,
+}
+
+/// Whether a name stands for a setting's value or for the file that holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// The value itself.
+    Value,
+    /// The path of a file with the value: of a secret alone.
+    File,
 }
 
 impl Setting {
     /// Returns the name under which an origin knows it.
-    pub(super) fn name_at(&self, origin: &Origin) -> &'static str {
+    pub(super) fn name_at(&self, origin: &Origin) -> String {
         match origin {
-            Origin::Default | Origin::File(..) => self.name,
-            Origin::Environment(variable) => variable,
-            Origin::Flag(flag) => flag,
+            Origin::Default | Origin::File(..) | Origin::Credential(_) => self.name.to_owned(),
+            Origin::Environment(variable) => (*variable).to_owned(),
+            Origin::Flag(name) => flag(name),
         }
+    }
+
+    /// Returns the names of the configuration file, and of flags, that it answers to.
+    pub fn names(&'static self) -> impl Iterator<Item = (&'static str, Form)> {
+        let file = self.secret.then_some((self.name_of_file, Form::File));
+        [(self.name, Form::Value)].into_iter().chain(file)
+    }
+
+    /// Returns the variables that it answers to.
+    pub fn variables(&'static self) -> impl Iterator<Item = (&'static str, Form)> {
+        let file = self.secret.then_some((self.variable_of_file, Form::File));
+        [(self.variable, Form::Value)].into_iter().chain(file)
+    }
+
+    /// Returns the names of its flags: a secret has none for its value, since everybody sees arguments (ps(1)).
+    pub fn flags(&'static self) -> impl Iterator<Item = &'static str> {
+        self.names().filter(|(_, form)| !self.secret || *form == Form::File).map(|(name, _)| name)
     }
 }
 
+/// Returns the setting with this name in the configuration file, and what the name stands for.
+pub(super) fn named(name: &str) -> Option<(&'static Setting, &'static str, Form)> {
+    let mut all =
+        SETTINGS.iter().flat_map(|setting| setting.names().map(move |(name, form)| (setting, name, form)));
+    all.find(|(_, known, _)| *known == name)
+}
+
+/// Returns the setting with this variable, and what the variable stands for.
+pub(super) fn of_variable(variable: &str) -> Option<(&'static Setting, &'static str, Form)> {
+    let mut all = SETTINGS
+        .iter()
+        .flat_map(|setting| setting.variables().map(move |(name, form)| (setting, name, form)));
+    all.find(|(_, known, _)| *known == variable)
+}
+
+/// Writes the flag of a name: `--data-dir` for `data_dir`.
+#[must_use]
+pub fn flag(name: &str) -> String {
+    format!("--{}", name.replace('_', "-"))
+}
+
 macro_rules! settings {
-    ($($name:literal $variable:literal $default:literal $about:literal)+) => {
+    ($($name:literal $variable:literal $default:literal $about:literal $($secret:ident)?)+) => {
         /// Every setting there is, in the order of the documentation.
-        pub const SETTINGS: &[Setting] =
-            &[$(Setting { name: $name, variable: $variable, default: $default, about: $about },)+];
+        pub const SETTINGS: &[Setting] = &[$(Setting {
+            name: $name,
+            variable: $variable,
+            default: $default,
+            about: $about,
+            secret: settings!(@ $($secret)?),
+            name_of_file: concat!($name, "_file"),
+            variable_of_file: concat!($variable, "_FILE"),
+        },)+];
     };
+    (@ secret) => { true };
+    (@) => { false };
 }
 
 settings! {
@@ -49,14 +111,20 @@ settings! {
         "the port alone; `listen` of the same source goes before it"
     "data_dir" "PORTCULLIS_DATA_DIR" ""
         "directory of the records, the token and the cells"
+    "execution_dir" "EXECUTION_DIR" ""
+        "the data directory under the name that the earlier service had for it; `data_dir` of the same source goes before it"
     "store" "PORTCULLIS_STORE" "sqlite"
         "where executions are recorded: `sqlite` or `memory`"
     "rulebook" "PORTCULLIS_RULEBOOK" ""
         "file of the rules; instead of `allowed_commands`"
+    "allowed_commands_path" "ALLOWED_COMMANDS_PATH" ""
+        "the earlier service's file of rules, `{\"commands\": […], \"paths\": […]}`; instead of `allowed_commands`"
     "token_file" "PORTCULLIS_TOKEN_FILE" ""
         "file of the local token; `token` in the data directory when not set"
     "required_permission" "PORTCULLIS_REQUIRED_PERMISSION" "run agents"
         "permission at the Auth Service without which nobody is let in; `none` asks for none"
+    "jwt_secret" "JWT_SECRET" ""
+        "accepted because the earlier service had it, and used for nothing: tokens are checked at the Auth Service" secret
     "local_token_beyond_loopback" "PORTCULLIS_LOCAL_TOKEN_BEYOND_LOOPBACK" "no"
         "whether to listen beyond loopback without an Auth Service: `yes` or `no`"
     "allowed_hosts" "PORTCULLIS_ALLOWED_HOSTS" ""

@@ -9,19 +9,47 @@ use std::path::{Path, PathBuf};
 use portcullis_api::Surroundings;
 use toml::de::{DeTable, DeValue};
 
-use super::settings::{SETTINGS, Setting};
+use super::secrets;
+use super::settings::{Form, SETTINGS, Setting, flag, named, of_variable};
 
 /// Where a value came from; a later one beats an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
     /// Nobody set it.
     Default,
-    /// The configuration file, at a line.
-    File(PathBuf, usize),
+    /// The configuration file, at a line and a column.
+    File(PathBuf, Place),
+    /// A credential of systemd, in this file.
+    Credential(PathBuf),
     /// A variable of the environment.
     Environment(&'static str),
-    /// A flag of the command line.
+    /// A flag of the command line, by the setting's name.
     Flag(&'static str),
+}
+
+/// Where in a file; both count from 1, columns in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The line.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
+}
+
+impl Place {
+    /// Returns the place of a byte of a text.
+    fn of(text: &str, offset: usize) -> Self {
+        let before = text.get(..offset).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();
+        Self { line, column: 1 + before.get(line_start..).unwrap_or_default().chars().count() }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}", self.line, self.column)
+    }
 }
 
 impl Origin {
@@ -30,8 +58,9 @@ impl Origin {
         match self {
             Self::Default => 0,
             Self::File(..) => 1,
-            Self::Environment(_) => 2,
-            Self::Flag(_) => 3,
+            Self::Credential(_) => 2,
+            Self::Environment(_) => 3,
+            Self::Flag(_) => 4,
         }
     }
 }
@@ -40,15 +69,16 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::File(path, line) => write!(f, "{} line {line}", path.display()),
+            Self::File(path, place) => write!(f, "{} {place}", path.display()),
+            Self::Credential(path) => write!(f, "credential {}", path.display()),
             Self::Environment(variable) => write!(f, "environment {variable}"),
-            Self::Flag(flag) => write!(f, "flag {flag}"),
+            Self::Flag(name) => write!(f, "flag {}", flag(name)),
         }
     }
 }
 
-/// What the process was started with.
-#[derive(Debug, Clone, Default)]
+/// What the process was started with. There is no `Debug`: the environment may hold secrets.
+#[derive(Clone, Default)]
 pub struct Sources {
     /// The flags.
     pub flags: Flags,
@@ -63,22 +93,24 @@ pub struct Sources {
 pub struct Flags {
     /// `--config FILE`
     pub config: Option<PathBuf>,
-    /// `--listen ADDRESS`
-    pub listen: Option<String>,
-    /// `--data-dir DIRECTORY`
-    pub data_dir: Option<String>,
+    /// What the flags of settings say, by [`Setting::flags`].
+    pub settings: BTreeMap<&'static str, String>,
 }
 
-/// What was said, where, and what was wrong with how it was said.
-#[derive(Debug, Default)]
+/// What was said, where, and what was wrong with how it was said. There is no `Debug`: it may hold secrets.
+#[derive(Default)]
 pub(super) struct Gathered {
     pub(super) values: BTreeMap<&'static str, (String, Origin)>,
     pub(super) problems: Vec<String>,
+    /// What is not wrong, but should be heard of.
+    pub(super) warnings: Vec<String>,
     pub(super) surroundings: Surroundings,
 }
 
 /// Names the service's configuration file.
 const CONFIG_VARIABLE: &str = "PORTCULLIS_CONFIG";
+/// Where systemd puts the credentials of a service. See systemd.exec(5), "Credentials".
+const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 /// Variables of the project's other programs: the client's, and what its tests are told.
 const OTHERS: [&str; 4] =
     ["PORTCULLIS_URL", "PORTCULLIS_TOKEN", "PORTCULLIS_REQUIRE_ALL", "PORTCULLIS_REQUIRE_KERNEL"];
@@ -100,6 +132,9 @@ impl Sources {
         if let Some(path) = file {
             gathered.take_file(&path);
         }
+        if let Some(directory) = variable(CREDENTIALS_VARIABLE).filter(|directory| !directory.is_empty()) {
+            gathered.take_credentials(Path::new(&directory));
+        }
         gathered.take_environment(&self.environment);
         gathered.take_flags(self.flags);
         gathered
@@ -117,42 +152,67 @@ impl Gathered {
                     .push(format!("could not read the configuration file `{shown}`: {error}"));
             }
         };
-        let line_of = |offset: usize| 1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
         let table = match DeTable::parse(&text) {
             Ok(table) => table.into_inner(),
             Err(error) => {
-                let line = line_of(error.span().map_or(0, |span| span.start));
-                return self.problems.push(format!("`{shown}` line {line} is not TOML: {}", error.message()));
+                let place = Place::of(&text, error.span().map_or(0, |span| span.start));
+                return self.problems.push(format!("`{shown}` {place} is not TOML: {}", error.message()));
             }
         };
+        let mut secret = None;
         for (key, value) in table {
-            let line = line_of(key.span().start);
+            let place = Place::of(&text, key.span().start);
             let name: &str = key.get_ref();
-            let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
-                let known = nearest(name, SETTINGS.iter().map(|setting| setting.name));
+            let Some((setting, name, form)) = named(name) else {
+                let known = nearest(name, SETTINGS.iter().flat_map(Setting::names).map(|(name, _)| name));
                 self.problems.push(format!(
-                    "`{}` is no setting (`{shown}` line {line}); the nearest one is `{known}`",
+                    "`{}` is no setting (`{shown}` {place}); the nearest one is `{known}`",
                     name.escape_debug()
                 ));
                 continue;
             };
+            if setting.secret && form == Form::Value {
+                secret = Some(name);
+            }
             match text_of(value.get_ref()) {
-                Some(text) => self.set(setting, text, Origin::File(path.to_owned(), line)),
+                Some(text) => self.say(setting, name, form, text, Origin::File(path.to_owned(), place)),
                 None => self.problems.push(format!(
-                    "`{name}` is neither text, number, boolean nor a list of texts (`{shown}` line {line})"
+                    "`{name}` is neither text, number, boolean nor a list of texts (`{shown}` {place})"
                 )),
             }
+        }
+        if let Some(name) = secret
+            && let Some(warning) = secrets::readable_by_others(path)
+        {
+            self.warnings.push(format!("`{shown}` holds the secret `{name}`, and {warning}"));
+        }
+    }
+
+    /// Takes the credentials that are named as secrets are; the others are not ours.
+    fn take_credentials(&mut self, directory: &Path) {
+        for setting in SETTINGS.iter().filter(|setting| setting.secret) {
+            let path = directory.join(setting.name);
+            // There or not: what cannot be examined is said when it is read.
+            if path.symlink_metadata().is_ok() {
+                let origin = Origin::Credential(path.clone());
+                self.take_secret(setting, setting.name, &path, origin);
+            }
+        }
+        let token = directory.join(portcullis_api::TOKEN_FILE);
+        if token.symlink_metadata().is_ok() {
+            let text = token.display().to_string();
+            self.values.insert("token_file", (text, Origin::Credential(token)));
         }
     }
 
     fn take_environment(&mut self, environment: &BTreeMap<OsString, OsString>) {
         for (variable, value) in environment {
             let Some(variable) = variable.to_str() else { continue };
-            let Some(setting) = SETTINGS.iter().find(|setting| setting.variable == variable) else {
+            let Some((setting, name, form)) = of_variable(variable) else {
                 let ours = variable.starts_with("PORTCULLIS_") && !OTHERS.contains(&variable);
                 if ours && variable != CONFIG_VARIABLE && !is_service_link(variable) {
-                    let known = SETTINGS.iter().map(|setting| setting.variable).chain([CONFIG_VARIABLE]);
-                    let known = nearest(variable, known);
+                    let known = SETTINGS.iter().flat_map(Setting::variables).map(|(name, _)| name);
+                    let known = nearest(variable, known.chain([CONFIG_VARIABLE]));
                     self.problems.push(format!(
                         "`{}` is no setting (environment); the nearest one is `{known}`",
                         variable.escape_debug()
@@ -160,33 +220,61 @@ impl Gathered {
                 }
                 continue;
             };
-            let origin = Origin::Environment(setting.variable);
             match value.to_str() {
-                Some(text) => self.set(setting, text.to_owned(), origin),
+                Some(text) => self.say(setting, name, form, text.to_owned(), Origin::Environment(name)),
                 None => self.problems.push(format!("`{variable}` is not UTF-8 (environment)")),
             }
         }
     }
 
     fn take_flags(&mut self, flags: Flags) {
-        for (name, flag, value) in
-            [("listen", "--listen", flags.listen), ("data_dir", "--data-dir", flags.data_dir)]
-        {
-            let setting = SETTINGS.iter().find(|setting| setting.name == name);
-            if let (Some(setting), Some(text)) = (setting, value) {
-                self.set(setting, text, Origin::Flag(flag));
+        for (name, text) in flags.settings {
+            if let Some((setting, name, form)) = named(name) {
+                self.say(setting, &flag(name), form, text, Origin::Flag(name));
             }
         }
     }
 
-    /// Takes a value; one that is empty is refused, since it may be meant as "nothing" or as "not set".
-    fn set(&mut self, setting: &'static Setting, text: String, origin: Origin) {
+    /// Takes what somebody said under a name; an empty text is refused, since it may be meant as "nothing" or as "not
+    /// set".
+    fn say(&mut self, setting: &'static Setting, name: &str, form: Form, text: String, origin: Origin) {
         if text.trim().is_empty() {
-            let name = setting.name_at(&origin);
             self.problems.push(format!("`{name}` is empty ({origin}); give it a value, or leave it out"));
+        } else if form == Form::File {
+            self.take_secret(setting, name, Path::new(text.trim()), origin);
         } else {
-            self.values.insert(setting.name, (text, origin));
+            self.set(setting, name, text, origin);
         }
+    }
+
+    /// Takes a secret that lies in a file.
+    fn take_secret(&mut self, setting: &'static Setting, name: &str, path: &Path, origin: Origin) {
+        let shown = path.display();
+        match secrets::read(path) {
+            Ok(text) => {
+                if let Some(warning) = secrets::readable_by_others(path) {
+                    self.warnings.push(format!("the secret file `{shown}` of `{name}`: {warning}"));
+                }
+                self.set(setting, name, text, origin);
+            }
+            Err(problem) => {
+                self.problems.push(format!("the secret file `{shown}` of `{name}` ({origin}) {problem}"));
+                // Who meant to give it did: nothing weaker stands in for it.
+                self.values.remove(setting.name);
+            }
+        }
+    }
+
+    fn set(&mut self, setting: &'static Setting, name: &str, text: String, origin: Origin) {
+        if let Some((_, before)) = self.values.get(setting.name)
+            && before.rank() == origin.rank()
+        {
+            return self.problems.push(format!(
+                "`{name}` ({origin}) says what `{}` says already ({before}): its value or its file, set one",
+                setting.name
+            ));
+        }
+        self.values.insert(setting.name, (text, origin));
     }
 }
 

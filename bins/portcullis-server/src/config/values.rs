@@ -86,6 +86,35 @@ pub(super) fn rulebook_file(text: &str) -> Parsed<Rulebook> {
     Rulebook::parse(&content).map_err(|error| error.to_string())
 }
 
+/// Reads the earlier service's file of rules: the programs, and beneath which directories what they name must lie.
+pub(super) fn earlier_rules(text: &str) -> Parsed<Rulebook> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Earlier {
+        commands: Vec<String>,
+        paths: Option<Vec<String>>,
+    }
+    let content =
+        std::fs::read_to_string(path(text)?).map_err(|error| format!("it could not be read: {error}"))?;
+    let earlier: Earlier = serde_json::from_str(&content).map_err(|error| {
+        format!("{error}; `{{\"commands\": [names], \"paths\": [directories]}}` is accepted")
+    })?;
+    let Some(paths) = earlier.paths else {
+        return Rulebook::from_allowlist(earlier.commands).map_err(|error| error.to_string());
+    };
+    let directory = |text: &String| match text.trim_end_matches('/') {
+        // What is relative lies in the workspace, which is open to every line.
+        "." => Ok(None),
+        "" if text.starts_with('/') => Ok(Some(ViewPath::root())),
+        bare => ViewPath::parse(bare)
+            .map(Some)
+            .ok_or_else(|| format!("`{}` of `paths` is no absolute path", text.escape_debug())),
+    };
+    let paths: Vec<_> = paths.iter().map(directory).collect::<Parsed<_>>()?;
+    Rulebook::from_allowlist_beneath(earlier.commands, paths.into_iter().flatten())
+        .map_err(|error| error.to_string())
+}
+
 pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
     let loopback = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
     let address = match loopback {
