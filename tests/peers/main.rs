@@ -41,6 +41,7 @@ fn update(status: Status, progress: u8, output: &str, error: Option<&str>) -> Up
         progress,
         output: Some(output.to_owned()),
         error: error.map(str::to_owned),
+        trace: None,
     }
 }
 

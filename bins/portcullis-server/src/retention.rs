@@ -52,6 +52,7 @@ mod tests {
             rules: Vec::new(),
             limits: Limits::default(),
             accepted_at: at,
+            provenance: Default::default(),
             start: None,
         };
         store.accept(new).await.unwrap();

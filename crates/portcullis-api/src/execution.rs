@@ -224,7 +224,7 @@ fn milliseconds(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use portcullis_core::{Ending, Fingerprint};
+    use portcullis_core::{Ending, Fingerprint, Provenance};
     use time::macros::datetime;
 
     use super::*;
@@ -240,6 +240,7 @@ mod tests {
             rules: vec!["base".into()],
             limits: Limits::default(),
             accepted_at: datetime!(2025-03-25 16:00:00 UTC),
+            provenance: Provenance::default(),
             started_at: None,
             confinement: None,
             status: Status::Scheduled,

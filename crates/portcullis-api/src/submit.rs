@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use portcullis_core::{ExecutionId, Status, Submission};
+use portcullis_core::{ExecutionId, Provenance, Status, Submission};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -78,6 +78,7 @@ impl SubmitRequest {
             stdin: self.stdin,
             env: self.env,
             working_directory: self.working_directory,
+            provenance: Provenance::default(),
         };
         (self.execution_id, submission)
     }

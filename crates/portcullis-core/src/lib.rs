@@ -23,6 +23,7 @@ mod record;
 mod script;
 mod seams;
 mod submission;
+mod trace;
 mod verdict;
 
 pub use id::{ExecutionId, InvalidExecutionId};
@@ -38,11 +39,12 @@ pub use script::{
     RedirectionTarget, Script, SimpleCommand, Span, Step, ViewPath, Word,
 };
 pub use seams::{
-    Acceptance, AuthenticateError, Authenticator, Claim, Credentials, Delivery, ExecutionObserver,
-    ExecutionStore, Finish, Flow, LaunchError, Launcher, ListPage, ListQuery, Notifier, NotifyError, Policy,
-    Recovery, StoreError, Update,
+    Acceptance, AuthenticateError, Authenticator, CallResult, Calls, Claim, Credentials, Delivery,
+    ExecutionObserver, ExecutionStore, Finish, Flow, LaunchError, Launcher, ListPage, ListQuery, Notifier,
+    NotifyError, Policy, Recovery, StoreError, Update,
 };
 pub use submission::Submission;
+pub use trace::{Provenance, TraceContext};
 pub use verdict::{
     Added, AllowedProgram, Denial, DenialCode, DenialKind, FoundEffect, Grant, RuleRef, Verdict,
 };

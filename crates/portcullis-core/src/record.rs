@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::{Confinement, Delivery, Denial, ExecutionId, Limits, Usage};
+use crate::{Confinement, Delivery, Denial, ExecutionId, Limits, Provenance, TraceContext, Usage};
 
 /// An execution as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Execution {
     pub limits: Limits,
     /// When it was accepted.
     pub accepted_at: OffsetDateTime,
+    /// Where it came from.
+    pub provenance: Provenance,
     /// When its start was recorded, just before its first process; see [`Execution::began_at`].
     pub started_at: Option<OffsetDateTime>,
     /// What was in force around it, from its start on.
@@ -39,6 +41,12 @@ pub struct Execution {
 }
 
 impl Execution {
+    /// Returns the span of this execution in the trace that it was submitted in.
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.provenance.trace.as_ref().map(|submitted| submitted.child_named(self.id.as_str()))
+    }
+
     /// Returns when it began to run. An execution that was claimed, and of which then no process started, never
     /// did: it used nothing, and was not lost either.
     #[must_use]
@@ -69,6 +77,8 @@ pub struct NewExecution {
     pub limits: Limits,
     /// When it was accepted.
     pub accepted_at: OffsetDateTime,
+    /// Where it came from.
+    pub provenance: Provenance,
     /// How it starts, when it is not to wait: then its record says `running` from the first moment.
     pub start: Option<Start>,
 }
@@ -302,4 +312,6 @@ pub struct Refusal {
     pub command: String,
     /// Why.
     pub denial: Denial,
+    /// Where it came from.
+    pub provenance: Provenance,
 }

@@ -9,7 +9,8 @@ use time::OffsetDateTime;
 
 use crate::{
     AllowedProgram, Closing, Confinement, Ending, Execution, ExecutionId, NewExecution, Outcome, OutputChunk,
-    OutputStream, Permit, Principal, ProgramName, Refusal, Secret, Status, StopReason, Submission, Verdict,
+    OutputStream, Permit, Principal, ProgramName, Refusal, Secret, Status, StopReason, Submission,
+    TraceContext, Verdict,
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -21,6 +22,8 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub struct Credentials {
     /// The token of an `Authorization: Bearer` header.
     pub bearer: Option<Secret>,
+    /// The span of the request.
+    pub trace: Option<TraceContext>,
 }
 
 /// Finds out who asks.
@@ -380,6 +383,8 @@ pub struct Update {
     pub output: Option<String>,
     /// What went wrong, for a person.
     pub error: Option<String>,
+    /// The span of the execution.
+    pub trace: Option<TraceContext>,
 }
 
 /// Tells listeners what happened. A listener's trouble never delays an execution.
@@ -411,4 +416,25 @@ pub trait Notifier: Send + Sync {
 pub struct NotifyError {
     /// What it answered.
     pub problem: String,
+}
+
+// -------------------------------------------------------------------------------------------------- peers
+
+/// Is told of each call to a peer service: for metrics. Returns at once, and never fails.
+pub trait Calls: Send + Sync {
+    /// Notes how a call ended, and how long it took.
+    fn ended(&self, result: CallResult, took: Duration);
+}
+
+/// How a call to a peer service ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallResult {
+    /// The peer did what it was asked to.
+    Answered,
+    /// The peer answered, and said no.
+    Refused,
+    /// The peer answered that it cannot now, or answered nonsense.
+    Failed,
+    /// There was no answer.
+    Silent,
 }

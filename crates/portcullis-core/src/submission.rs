@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Provenance;
+
 /// What a caller asks to run: the command line and the optional members beside it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submission {
@@ -16,6 +18,9 @@ pub struct Submission {
     pub env: BTreeMap<String, String>,
     /// Where the line starts: absolute, or relative to the workspace; never outside it.
     pub working_directory: Option<String>,
+    /// Where it came from; no part of what is asked for.
+    #[serde(default)]
+    pub provenance: Provenance,
 }
 
 impl Submission {

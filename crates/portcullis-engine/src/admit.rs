@@ -43,6 +43,7 @@ pub(crate) async fn submit(
         rules: grant.rules,
         limits: permit.plan().limits.clone(),
         accepted_at: OffsetDateTime::now_utc(),
+        provenance: submission.provenance,
         start: None,
     };
     let place = match Place::take(shared, &new.owner, &new.id) {
@@ -90,6 +91,7 @@ async fn refuse(
         execution_id = id.as_ref().map_or("", ExecutionId::as_str),
         user = %principal.name.escape_debug(),
         user_id = %principal.id.escape_debug(),
+        trace_id = submission.provenance.trace_id(),
         programs = programs.join(","),
         code = denial.code.as_str(),
         rule = denial.rule.as_ref().map_or("", |rule| rule.name.as_str()),
@@ -102,6 +104,7 @@ async fn refuse(
         execution_id: id,
         command: submission.command,
         denial: (*denial).clone(),
+        provenance: submission.provenance,
     };
     let shared = Arc::clone(shared);
     in_own_task("refuse", async move {
@@ -131,6 +134,7 @@ async fn accept(
                 execution_id = %id,
                 user = %record.owner_name.escape_debug(),
                 user_id = %record.owner.escape_debug(),
+                trace_id = record.provenance.trace_id(),
                 programs = record.programs.join(","),
                 status = record.status.as_str(),
                 "accepted"

@@ -46,7 +46,14 @@ impl Excerpt {
             _ if by_itself => (self.stdout.lines(), self.stderr.lines().or(message)),
             _ => (self.stdout.lines(), join(message, self.stderr.lines())),
         };
-        Update { id: execution.id.clone(), status: execution.status, progress: 100, output, error }
+        Update {
+            id: execution.id.clone(),
+            status: execution.status,
+            progress: 100,
+            output,
+            error,
+            trace: execution.trace(),
+        }
     }
 }
 
@@ -112,6 +119,7 @@ mod tests {
             rules: vec![],
             limits: Limits::default(),
             accepted_at: OffsetDateTime::UNIX_EPOCH,
+            provenance: portcullis_core::Provenance::default(),
             started_at: None,
             confinement: None,
             status,

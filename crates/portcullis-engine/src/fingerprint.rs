@@ -3,14 +3,14 @@
 use portcullis_core::{Fingerprint, Submission};
 use sha2::{Digest, Sha256};
 
-/// Digests a submission; every member counts.
+/// Digests a submission; every member counts but where it came from: sent again, it may come another way.
 ///
 /// Each field goes in with its length before it, and an optional one with a mark of its presence, so that
 /// two submissions never share an encoding. The encoding is part of stored records: a change of it makes
 /// a repeated submission look like another one.
 pub(crate) fn fingerprint(submission: &Submission) -> Fingerprint {
     // Taken apart whole, so that a new member cannot be forgotten here.
-    let Submission { command, timeout, stdin, env, working_directory } = submission;
+    let Submission { command, timeout, stdin, env, working_directory, provenance: _ } = submission;
     let mut digest = Sha256::new();
     let mut field = |bytes: &[u8]| {
         digest.update((bytes.len() as u64).to_be_bytes());

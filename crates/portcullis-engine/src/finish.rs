@@ -98,6 +98,7 @@ fn log(record: &Execution) {
         execution_id = %record.id,
         user = %record.owner_name.escape_debug(),
         user_id = %record.owner.escape_debug(),
+        trace_id = record.provenance.trace_id(),
         programs = record.programs.join(","),
         status = ending.status.as_str(),
         reason = ending.reason.as_str(),

@@ -244,6 +244,7 @@ impl Recorder {
             progress: newest.progress(),
             output: newest.text(),
             error: None,
+            trace: self.live.accepted().trace(),
         });
     }
 

@@ -205,6 +205,7 @@ impl Observer {
             execution_id = %record.id,
             user = %record.owner_name.escape_debug(),
             user_id = %record.owner.escape_debug(),
+            trace_id = record.provenance.trace_id(),
             programs = record.programs.join(","),
             status = record.status.as_str(),
             confinement = record.confinement.as_ref().map_or("", |confinement| confinement.level.as_str()),
@@ -217,6 +218,7 @@ impl Observer {
             progress: 1,
             output: Some("Starting execution...".into()),
             error: None,
+            trace: record.trace(),
         });
         self.live.publish_running(record);
     }

@@ -188,6 +188,7 @@ impl Desk {
             execution_id = %id,
             user = %execution.owner_name.escape_debug(),
             user_id = %execution.owner.escape_debug(),
+            trace_id = execution.provenance.trace_id(),
             delivery = ?delivery,
             "told"
         );

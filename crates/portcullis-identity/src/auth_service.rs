@@ -2,8 +2,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use portcullis_core::{AuthenticateError, Authenticator, Credentials, Principal, Secret};
+use portcullis_core::{
+    AuthenticateError, Authenticator, CallResult, Calls, Credentials, Principal, Secret, TraceContext,
+};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::config::{AuthConfig, InvalidAuthConfig};
 use crate::memory::{Known, Lifetimes, Memory};
@@ -31,6 +34,7 @@ struct Shared {
     permission: Option<String>,
     counters: Counters,
     failing: AtomicBool,
+    calls: Option<Arc<dyn Calls>>,
 }
 
 #[derive(Default)]
@@ -75,10 +79,20 @@ impl AuthServiceAuthenticator {
     pub fn new(config: AuthConfig) -> Result<Self, InvalidAuthConfig> {
         let base = config.check()?;
         let peer = HttpPeer::new(base, &config);
-        Ok(Self::asking(Box::new(peer), config))
+        Ok(Self::asking(Box::new(peer), config, None))
     }
 
-    fn asking(peer: Box<dyn Ask>, config: AuthConfig) -> Self {
+    /// The same, with somebody who is told of each question.
+    ///
+    /// # Errors
+    /// As [`AuthServiceAuthenticator::new`].
+    pub fn observed(config: AuthConfig, calls: Arc<dyn Calls>) -> Result<Self, InvalidAuthConfig> {
+        let base = config.check()?;
+        let peer = HttpPeer::new(base, &config);
+        Ok(Self::asking(Box::new(peer), config, Some(calls)))
+    }
+
+    fn asking(peer: Box<dyn Ask>, config: AuthConfig, calls: Option<Arc<dyn Calls>>) -> Self {
         let lifetimes = Lifetimes {
             accepted: config.accepted_for,
             refused: config.refused_for,
@@ -91,6 +105,7 @@ impl AuthServiceAuthenticator {
                 permission: config.permission,
                 counters: Counters::default(),
                 failing: AtomicBool::new(false),
+                calls,
             }),
         }
     }
@@ -133,7 +148,12 @@ impl Authenticator for AuthServiceAuthenticator {
                 await_answer(answer).await
             }
             Known::Ask(sender, answer) => {
-                tokio::spawn(Arc::clone(shared).question(key, token.clone(), sender));
+                tokio::spawn(Arc::clone(shared).question(
+                    key,
+                    token.clone(),
+                    credentials.trace.clone(),
+                    sender,
+                ));
                 await_answer(answer).await
             }
             Known::Full => Failure::Busy.into(),
@@ -151,9 +171,20 @@ async fn await_answer(mut answer: watch::Receiver<Option<Answer>>) -> Answer {
 
 impl Shared {
     /// Asks in a task of its own, so that who hangs up takes the answer from nobody else.
-    async fn question(self: Arc<Self>, key: Digest, token: Secret, sender: watch::Sender<Option<Answer>>) {
+    async fn question(
+        self: Arc<Self>,
+        key: Digest,
+        token: Secret,
+        trace: Option<TraceContext>,
+        sender: watch::Sender<Option<Answer>>,
+    ) {
         count(&self.counters.questions);
-        let answer = match self.peer.ask(&token).await {
+        let began = Instant::now();
+        let answer = self.peer.ask(&token, trace.as_ref()).await;
+        if let Some(calls) = &self.calls {
+            calls.ended(result(&answer), began.elapsed());
+        }
+        let answer = match answer {
             Answer::Known(principal) if !self.lets_in(&principal) => Answer::Forbidden(Some(principal)),
             answer => answer,
         };
@@ -205,6 +236,17 @@ impl Shared {
                 Err(AuthenticateError::Unavailable { retry_after, source: Box::new(failure) })
             }
         }
+    }
+}
+
+fn result(answer: &Answer) -> CallResult {
+    match answer {
+        Answer::Known(_) => CallResult::Answered,
+        Answer::Invalid | Answer::Forbidden(_) => CallResult::Refused,
+        Answer::Unknown { failure, .. } => match **failure {
+            Failure::Status(_) | Failure::NotFound | Failure::Nonsense(_) => CallResult::Failed,
+            _ => CallResult::Silent,
+        },
     }
 }
 

@@ -8,13 +8,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, RETRY_AFTER, USER_AGENT};
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use portcullis_core::{Principal, Secret};
+use portcullis_core::{Principal, Secret, TraceContext};
 use tokio::sync::Semaphore;
 
 use crate::answer::read_principal;
@@ -26,7 +26,7 @@ const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 /// Answers whose token a question is about.
 #[async_trait]
 pub(crate) trait Ask: Send + Sync {
-    async fn ask(&self, token: &Secret) -> Answer;
+    async fn ask(&self, token: &Secret, trace: Option<&TraceContext>) -> Answer;
 }
 
 /// What became of a question.
@@ -111,12 +111,12 @@ impl HttpPeer {
     }
 
     /// Asks at `{base}/user`, and where a base without a path has nothing there, at `{base}/api/user`.
-    async fn question(&self, token: &Secret) -> Result<Answer, Failure> {
+    async fn question(&self, token: &Secret, trace: Option<&TraceContext>) -> Result<Answer, Failure> {
         let _turn = self.turns.acquire().await.map_err(|_| Failure::Abandoned)?;
         let under_api = self.under_api.load(Ordering::Relaxed);
-        let mut response = self.get(under_api, token).await?;
+        let mut response = self.get(under_api, token, trace).await?;
         if response.status() == StatusCode::NOT_FOUND && !self.base.has_path() {
-            response = self.get(!under_api, token).await?;
+            response = self.get(!under_api, token, trace).await?;
             if response.status() != StatusCode::NOT_FOUND {
                 self.under_api.store(!under_api, Ordering::Relaxed);
             }
@@ -124,16 +124,27 @@ impl HttpPeer {
         read_answer(response).await
     }
 
-    async fn get(&self, under_api: bool, token: &Secret) -> Result<http::Response<Incoming>, Failure> {
+    async fn get(
+        &self,
+        under_api: bool,
+        token: &Secret,
+        trace: Option<&TraceContext>,
+    ) -> Result<http::Response<Incoming>, Failure> {
         let mut authorization =
             HeaderValue::from_str(&format!("Bearer {}", token.reveal())).map_err(http::Error::from)?;
         authorization.set_sensitive(true);
-        let request = Request::get(self.base.join(if under_api { "/api/user" } else { "/user" })?)
+        let mut request = Request::get(self.base.join(if under_api { "/api/user" } else { "/user" })?)
             .header(AUTHORIZATION, authorization)
             // Without it the peer turns a refusal into a redirect or a 500 for browsers.
             .header(ACCEPT, "application/json")
             .header(USER_AGENT, concat!("portcullis/", env!("CARGO_PKG_VERSION")))
             .body(Empty::new())?;
+        // W3C Trace Context §3: the peer's span is beneath the request's.
+        let parent = trace.and_then(|trace| HeaderValue::try_from(trace.parent()).ok());
+        let state = trace.and_then(|trace| HeaderValue::from_str(trace.state()?).ok());
+        let headers = request.headers_mut();
+        headers.extend(parent.map(|parent| (HeaderName::from_static("traceparent"), parent)));
+        headers.extend(state.map(|state| (HeaderName::from_static("tracestate"), state)));
         // INVARIANT (the token goes to the configured address alone): this client follows no redirect.
         self.client.request(request).await.map_err(|error| {
             if error.is_connect() { Failure::Connect(error) } else { Failure::Request(error) }
@@ -143,8 +154,8 @@ impl HttpPeer {
 
 #[async_trait]
 impl Ask for HttpPeer {
-    async fn ask(&self, token: &Secret) -> Answer {
-        match tokio::time::timeout(self.deadline, self.question(token)).await {
+    async fn ask(&self, token: &Secret, trace: Option<&TraceContext>) -> Answer {
+        match tokio::time::timeout(self.deadline, self.question(token, trace)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(failure)) => failure.into(),
             Err(_) => Failure::Deadline(self.deadline).into(),

@@ -1,11 +1,13 @@
 //! The Auth Service as an HTTP peer of our own: right, slow, broken, hostile and absent.
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use portcullis_core::{AuthenticateError, Authenticator as _, Credentials, Principal, Secret};
+use portcullis_core::{
+    AuthenticateError, Authenticator as _, CallResult, Calls, Credentials, Principal, Secret, TraceContext,
+};
 use portcullis_identity::{AuthConfig, AuthServiceAuthenticator};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -96,7 +98,7 @@ fn users(base: &str) -> AuthServiceAuthenticator {
 }
 
 async fn ask(users: &AuthServiceAuthenticator, token: &str) -> Result<Principal, AuthenticateError> {
-    users.authenticate(&Credentials { bearer: Some(Secret::new(token)) }).await
+    users.authenticate(&Credentials { bearer: Some(Secret::new(token)), trace: None }).await
 }
 
 /// The text of an `Unavailable`, with its causes.
@@ -283,4 +285,41 @@ async fn an_absent_peer_is_named_with_the_cause_and_let_in_again_when_it_is_back
     });
     assert!(ask(&users, "t").await.is_ok());
     assert!(!users.stats().failing);
+}
+
+#[tokio::test]
+async fn a_question_carries_the_trace_of_its_request_and_is_counted_with_its_result() {
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<CallResult>>);
+    impl Calls for Seen {
+        fn ended(&self, result: CallResult, took: Duration) {
+            assert!(took < Duration::from_secs(10));
+            self.0.lock().unwrap().push(result);
+        }
+    }
+    let mut peer = Peer::start(|n, _| {
+        Reaction::Write(match n {
+            0 => ok(ALICE),
+            1 => answer("401 Unauthorized", "", ""),
+            _ => answer("500 Internal Server Error", "", ""),
+        })
+    })
+    .await;
+    let seen = Arc::new(Seen::default());
+    let users = AuthServiceAuthenticator::observed(AuthConfig::new(&peer.base), seen.clone()).unwrap();
+    let trace = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", ["a=1"]);
+    for token in ["one", "two", "three", "one"] {
+        let credentials = Credentials { bearer: Some(Secret::new(token)), trace: trace.clone() };
+        let _ = users.authenticate(&credentials).await;
+    }
+    for head in peer.requests() {
+        assert!(
+            head.contains("traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n"),
+            "{head}"
+        );
+        assert!(head.contains("tracestate: a=1\r\n"), "{head}");
+    }
+    // The fourth was answered from memory, which is no call.
+    let wanted = [CallResult::Answered, CallResult::Refused, CallResult::Failed];
+    assert_eq!(*seen.0.lock().unwrap(), wanted);
 }

@@ -198,7 +198,7 @@ mod tests {
 
     fn update(id: &str, progress: u8) -> Update {
         let id = ExecutionId::parse(id).unwrap();
-        Update { id, status: Status::Running, progress, output: None, error: None }
+        Update { id, status: Status::Running, progress, output: None, error: None, trace: None }
     }
 
     #[test]

@@ -84,6 +84,7 @@ mod tests {
             progress: if status.is_terminal() { 100 } else { 1 },
             output: output.map(str::to_owned),
             error: error.map(str::to_owned),
+            trace: None,
         }
     }
 

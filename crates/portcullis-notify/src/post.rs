@@ -6,12 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use portcullis_core::TraceContext;
 
 /// How much of an answer's body is read, and for how long, so that its connection can be used again.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -21,7 +22,7 @@ const ANSWER_PATIENCE: Duration = Duration::from_millis(250);
 #[async_trait]
 pub(crate) trait Post: Send + Sync {
     /// Waits for an answer until the deadline. Dropping the future may or may not have given it.
-    async fn post(&self, body: Bytes, deadline: Duration) -> Reply;
+    async fn post(&self, body: Bytes, trace: Option<&TraceContext>, deadline: Duration) -> Reply;
 }
 
 /// What became of a post.
@@ -56,7 +57,7 @@ impl HttpPost {
         Self { client, target }
     }
 
-    fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
+    fn request(&self, body: Bytes, trace: Option<&TraceContext>) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.target.clone();
@@ -64,15 +65,20 @@ impl HttpPost {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers
             .insert(USER_AGENT, HeaderValue::from_static(concat!("portcullis/", env!("CARGO_PKG_VERSION"))));
+        // W3C Trace Context §3: the peer's span is beneath the execution's.
+        let parent = trace.and_then(|trace| HeaderValue::try_from(trace.parent()).ok());
+        let state = trace.and_then(|trace| HeaderValue::from_str(trace.state()?).ok());
+        headers.extend(parent.map(|parent| (HeaderName::from_static("traceparent"), parent)));
+        headers.extend(state.map(|state| (HeaderName::from_static("tracestate"), state)));
         request
     }
 }
 
 #[async_trait]
 impl Post for HttpPost {
-    async fn post(&self, body: Bytes, deadline: Duration) -> Reply {
+    async fn post(&self, body: Bytes, trace: Option<&TraceContext>, deadline: Duration) -> Reply {
         // This client follows no redirect: a 3xx is an answer that did not take the update.
-        match tokio::time::timeout(deadline, self.client.request(self.request(body))).await {
+        match tokio::time::timeout(deadline, self.client.request(self.request(body, trace))).await {
             Ok(Ok(response)) => {
                 let reply = read_reply(&response);
                 // Success is told by the status: the peer's answers are not always whole, nor JSON.

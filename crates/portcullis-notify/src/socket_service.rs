@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use portcullis_core::{ExecutionId, Notifier, NotifyError, Status, Update};
+use portcullis_core::{CallResult, Calls, ExecutionId, Notifier, NotifyError, Status, TraceContext, Update};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -47,6 +47,7 @@ struct Shared {
     outage: Outage,
     slots: Semaphore,
     counters: Counters,
+    calls: Option<Arc<dyn Calls>>,
 }
 
 impl SocketServiceNotifier {
@@ -57,10 +58,20 @@ impl SocketServiceNotifier {
     pub fn new(config: SocketConfig) -> Result<Self, InvalidSocketConfig> {
         let target = config.check()?;
         let peer = HttpPost::new(target, config.deadline);
-        Ok(Self::posting(Box::new(peer), config))
+        Ok(Self::posting(Box::new(peer), config, None))
     }
 
-    fn posting(peer: Box<dyn Post>, config: SocketConfig) -> Self {
+    /// The same, with somebody who is told of each post.
+    ///
+    /// # Errors
+    /// As [`SocketServiceNotifier::new`].
+    pub fn observed(config: SocketConfig, calls: Arc<dyn Calls>) -> Result<Self, InvalidSocketConfig> {
+        let target = config.check()?;
+        let peer = HttpPost::new(target, config.deadline);
+        Ok(Self::posting(Box::new(peer), config, Some(calls)))
+    }
+
+    fn posting(peer: Box<dyn Post>, config: SocketConfig, calls: Option<Arc<dyn Calls>>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 peer,
@@ -68,6 +79,7 @@ impl SocketServiceNotifier {
                 outage: Outage::new(backoff(&config)),
                 slots: Semaphore::new(config.posts_at_once),
                 counters: Counters::default(),
+                calls,
                 config,
             }),
         }
@@ -118,7 +130,7 @@ impl Notifier for SocketServiceNotifier {
     async fn conclude(&self, update: Update) -> Result<(), NotifyError> {
         let shared = &self.shared;
         let body = encode(&update, shared.config.max_body_bytes);
-        let id = update.id.clone();
+        let (id, trace) = (update.id.clone(), update.trace.clone());
         drop(update); // its output may be far longer than the body, and the wait long
 
         let (conclusion, superfluous) = shared.lanes.conclude(&id);
@@ -129,7 +141,7 @@ impl Notifier for SocketServiceNotifier {
         if let Some(first) = conclusion.take_first() {
             shared.try_once(&first).await;
         }
-        let result = shared.deliver(&id, body).await;
+        let result = shared.deliver(&id, body, trace.as_ref()).await;
         // INVARIANT (terminal last): noted while the turn is still ours.
         conclusion.done();
         result
@@ -159,7 +171,8 @@ impl Shared {
         if self.outage.pauses() {
             return self.drop_in_outage();
         }
-        match self.post(encode(update, self.config.max_body_bytes), self.config.deadline).await {
+        let body = encode(update, self.config.max_body_bytes);
+        match self.post(body, update.trace.as_ref(), self.config.deadline).await {
             Reply::Taken => {}
             Reply::Refused { status } => {
                 tracing::debug!(execution_id = %update.id, status, "the Socket Service refused an update");
@@ -169,7 +182,12 @@ impl Shared {
     }
 
     /// Sends a terminal update until the peer has it or refuses it for good.
-    async fn deliver(&self, id: &ExecutionId, body: Bytes) -> Result<(), NotifyError> {
+    async fn deliver(
+        &self,
+        id: &ExecutionId,
+        body: Bytes,
+        trace: Option<&TraceContext>,
+    ) -> Result<(), NotifyError> {
         let mut failures = 0_u32;
         let mut firm_wait = FIRM_WAIT;
         loop {
@@ -179,7 +197,7 @@ impl Shared {
                 continue; // it began while this one waited for its slot
             }
             let deadline = self.config.deadline.saturating_mul(1 << failures.min(DEADLINE_DOUBLINGS));
-            let reply = self.post(body.clone(), deadline).await;
+            let reply = self.post(body.clone(), trace, deadline).await;
             drop(slot);
             failures = failures.saturating_add(1);
             let longest = backoff(&self.config).after(failures);
@@ -205,9 +223,13 @@ impl Shared {
     }
 
     /// Posts once, in a slot that the caller holds, and notes what it tells of the peer.
-    async fn post(&self, body: Bytes, deadline: Duration) -> Reply {
+    async fn post(&self, body: Bytes, trace: Option<&TraceContext>, deadline: Duration) -> Reply {
         count(&self.counters.posts);
-        let reply = self.peer.post(body, deadline).await;
+        let began = Instant::now();
+        let reply = self.peer.post(body, trace, deadline).await;
+        if let Some(calls) = &self.calls {
+            calls.ended(result(&reply), began.elapsed());
+        }
         match &reply {
             Reply::Taken => {
                 count(&self.counters.delivered);
@@ -232,6 +254,15 @@ impl Shared {
     fn drop_in_outage(&self) {
         count(&self.counters.dropped_in_outage);
         self.outage.dropped_update();
+    }
+}
+
+fn result(reply: &Reply) -> CallResult {
+    match reply {
+        Reply::Taken => CallResult::Answered,
+        Reply::Refused { .. } => CallResult::Refused,
+        Reply::NotNow { .. } => CallResult::Failed,
+        Reply::NoAnswer { .. } => CallResult::Silent,
     }
 }
 

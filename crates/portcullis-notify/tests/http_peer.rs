@@ -1,11 +1,11 @@
 //! The Socket Service as an HTTP peer of our own: right, refusing, slow, broken and absent.
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use portcullis_core::{ExecutionId, Notifier as _, Status, Update};
+use portcullis_core::{CallResult, Calls, ExecutionId, Notifier as _, Status, TraceContext, Update};
 use portcullis_notify::{SocketConfig, SocketServiceNotifier};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -136,6 +136,7 @@ fn completed(output: &str) -> Update {
         progress: 100,
         output: Some(output.to_owned()),
         error: None,
+        trace: None,
     }
 }
 
@@ -256,4 +257,35 @@ async fn an_absent_peer_is_told_when_it_is_there() {
     end.await.unwrap().unwrap();
     assert_eq!(requests.recv().await.unwrap().body["status"], "completed");
     assert!(!notifier.stats().outage);
+}
+
+#[tokio::test]
+async fn a_post_carries_the_trace_of_its_execution_and_is_counted_with_its_result() {
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<CallResult>>);
+    impl Calls for Seen {
+        fn ended(&self, result: CallResult, took: Duration) {
+            assert!(took < Duration::from_secs(10));
+            self.0.lock().unwrap().push(result);
+        }
+    }
+    let mut peer = Peer::start(|n| match n {
+        0 => Reaction::WriteAndClose(answer("503 Service Unavailable", "", "")),
+        _ => Reaction::Write(success()),
+    })
+    .await;
+    let seen = Arc::new(Seen::default());
+    let config = SocketConfig { first_retry: Duration::from_millis(20), ..SocketConfig::new(&peer.base) };
+    let notifier = SocketServiceNotifier::observed(config, seen.clone()).unwrap();
+    let trace = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", ["a=1"]);
+    notifier.conclude(Update { trace, ..completed("x") }).await.unwrap();
+    for _ in 0..2 {
+        let head = peer.requests.recv().await.unwrap().head;
+        assert!(
+            head.contains("\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n"),
+            "{head}"
+        );
+        assert!(head.contains("\r\ntracestate: a=1\r\n"), "{head}");
+    }
+    assert_eq!(*seen.0.lock().unwrap(), [CallResult::Failed, CallResult::Answered]);
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use portcullis_core::{
     Confinement, Delivery, Ending, ExecutionId, ExecutionStore, Fingerprint, Level, Limits, NewExecution,
-    OutputChunk, OutputStream, Reason, Status, Usage,
+    OutputChunk, OutputStream, Provenance, Reason, Status, Usage,
 };
 use portcullis_store::{MemoryStore, SqliteStore};
 use time::OffsetDateTime;
@@ -180,6 +180,7 @@ async fn accept(store: &Arc<dyn ExecutionStore>) -> ExecutionId {
         rules: vec!["text tools".into()],
         limits: Limits::default(),
         accepted_at: OffsetDateTime::now_utc(),
+        provenance: Provenance::default(),
         start: None,
     };
     store.accept(new).await.unwrap();

@@ -40,6 +40,7 @@ pub(crate) fn accepted(new: NewExecution) -> Execution {
         rules: new.rules,
         limits: new.limits,
         accepted_at: new.accepted_at.to_offset(UtcOffset::UTC),
+        provenance: new.provenance,
         status: if started_at.is_some() { Status::Running } else { Status::Scheduled },
         started_at: started_at.map(|at: OffsetDateTime| at.to_offset(UtcOffset::UTC)),
         confinement,

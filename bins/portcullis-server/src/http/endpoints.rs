@@ -11,7 +11,8 @@ use portcullis_api::{
     ReadError, SubmitRequest, SubmitResponse, UnknownMembers,
 };
 use portcullis_core::{
-    Execution, ExecutionId, ListQuery, OutputChunk, OutputStream, Principal, Status, StoreError, Verdict,
+    Execution, ExecutionId, ListQuery, OutputChunk, OutputStream, Principal, Status, StoreError, Submission,
+    Verdict,
 };
 use portcullis_engine::{AccessError, Cancelled, SubmitError, Submitted, Waited};
 use serde::Serialize;
@@ -23,7 +24,7 @@ use super::events;
 use super::failure::Failure;
 use super::prefer::{self, PREFERENCE_APPLIED};
 use super::routes::{Open, Private, percent_decode, percent_encode, query_parameters};
-use super::{Client, Service};
+use super::{Client, Exchange, Service};
 use crate::report::chain;
 
 /// How much output a record shows at the most; the rest is had from `…/output`.
@@ -49,6 +50,7 @@ pub(crate) struct Call<'a> {
     pub(crate) values: Vec<&'a str>,
     pub(crate) head: &'a Parts,
     pub(crate) client: Client,
+    pub(crate) exchange: &'a Exchange,
 }
 
 /// Answers anybody.
@@ -103,6 +105,7 @@ impl Call<'_> {
         self.parameters::<0>([])?;
         let wait = prefer::wait(&self.head.headers);
         let (id, submission) = self.request(body, UnknownMembers::Refuse).await?.into_submission();
+        let submission = Submission { provenance: self.exchange.provenance.clone(), ..submission };
         let submitted = self.service.engine.submit(&self.principal, id, submission).await?;
         let (code, status, id) = match submitted {
             // It may have been started in the same moment; what is told is its acceptance.

@@ -199,17 +199,17 @@ impl Failure {
     fn log(&self, code: ProblemCode, exchange: &Exchange) {
         let (request_id, (user, user_id)) = (exchange.id, exchange.user());
         let (method, route, status) = (exchange.method.as_str(), exchange.route(), code.status());
-        let (code, reason) = (code.as_str(), chain(self));
+        let (code, reason, trace_id) = (code.as_str(), chain(self), exchange.trace_id());
         match self {
             // The engine has said it already, with what only it knows: a refused command is one line.
             Self::Submit(SubmitError::Denied(_)) => {
-                tracing::debug!(%request_id, user, user_id, method, route, code, reason, "request refused");
+                tracing::debug!(%request_id, trace_id, user, user_id, method, route, code, reason, "request refused");
             }
             _ if status >= 500 => {
-                tracing::error!(%request_id, user, user_id, method, route, code, reason, "request failed");
+                tracing::error!(%request_id, trace_id, user, user_id, method, route, code, reason, "request failed");
             }
             _ => {
-                tracing::info!(%request_id, user, user_id, method, route, code, reason, "request refused");
+                tracing::info!(%request_id, trace_id, user, user_id, method, route, code, reason, "request refused");
             }
         }
     }

@@ -13,7 +13,9 @@ mod patient;
 mod prefer;
 mod routes;
 mod serve;
+mod trace;
 
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -24,7 +26,9 @@ use http::header::{
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use portcullis_core::{AuthenticateError, Authenticator, Credentials, Principal, Secret};
+use portcullis_core::{
+    AuthenticateError, Authenticator, Credentials, Principal, Provenance, Secret, TraceContext,
+};
 use portcullis_engine::Engine;
 use tokio::sync::{Semaphore, oneshot};
 use tracing::Instrument;
@@ -104,6 +108,8 @@ pub(crate) struct Exchange {
     route: OnceLock<&'static str>,
     /// Who asks, as far as that is known.
     principal: OnceLock<Arc<Principal>>,
+    /// Where it comes from, and its span.
+    provenance: Provenance,
 }
 
 /// Who waits for an answer.
@@ -139,6 +145,11 @@ impl Exchange {
         self.route.get().copied().unwrap_or("-")
     }
 
+    /// Names the trace that it belongs to.
+    fn trace_id(&self) -> String {
+        self.provenance.trace.as_ref().map_or_else(|| "-".into(), TraceContext::trace_id)
+    }
+
     /// Names who asks, by name and by id.
     fn user(&self) -> (&str, &str) {
         self.principal.get().map_or(("-", "-"), |principal| (&principal.name, &principal.id))
@@ -160,17 +171,23 @@ impl Service {
 
     /// Answers one request. It is a task of its own: who hangs up does not leave half of it done, and a
     /// mistake of ours costs one answer.
-    async fn answer(self: Arc<Self>, request: Request<Incoming>, place: Arc<Place>) -> Response<Body> {
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        place: Arc<Place>,
+    ) -> Response<Body> {
         let exchange = Arc::new(Exchange {
             id: Uuid::now_v7(),
             method: request.method().clone(),
             route: OnceLock::new(),
             principal: OnceLock::new(),
+            provenance: Provenance { peer: Some(peer), trace: Some(trace::of(request.headers())) },
         });
         let (head, incoming) = request.into_parts();
         let body = RequestBody::new(incoming, &head.headers);
         // What the rooms beneath say of this request has its id in the log.
-        let span = tracing::info_span!("request", request_id = %exchange.id);
+        let span = tracing::info_span!("request", request_id = %exchange.id, trace_id = exchange.trace_id());
         // Dropped with this future: that is how the task hears that nobody waits for the answer any more.
         let (client, _here) = oneshot::channel();
         let client = Client { place, gone: client };
@@ -210,13 +227,14 @@ impl Service {
         match route.endpoint {
             Endpoint::Open(endpoint) => endpoints::open(self, endpoint, &values).await,
             Endpoint::Private(endpoint) => {
-                let principal = self.authenticate(&head.headers).await.inspect_err(|error| {
+                let principal = self.authenticate(&head.headers, exchange).await.inspect_err(|error| {
                     if let AuthenticateError::Forbidden { principal: Some(known), .. } = error {
                         let _ = exchange.principal.set(known.clone());
                     }
                 })?;
                 let _ = exchange.principal.set(Arc::new(principal.clone()));
-                let call = endpoints::Call { service: self, principal, values, head: &head, client };
+                let call =
+                    endpoints::Call { service: self, principal, values, head: &head, client, exchange };
                 endpoints::private(endpoint, call, body).await
             }
         }
@@ -237,9 +255,14 @@ impl Service {
         Ok(())
     }
 
-    async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, AuthenticateError> {
+    async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        exchange: &Exchange,
+    ) -> Result<Principal, AuthenticateError> {
         let bearer = bearer(headers)?;
-        self.authenticator.authenticate(&Credentials { bearer: Some(bearer) }).await
+        let trace = exchange.provenance.trace.clone();
+        self.authenticator.authenticate(&Credentials { bearer: Some(bearer), trace }).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! Connections, from acceptance to their end.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,9 +26,9 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, mut closing: wa
     let connections = Connections::new(service.config.connection_limit);
     let mut tasks = JoinSet::new();
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _peer)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "could not accept a connection");
                     tokio::time::sleep(PAUSE_AFTER_ERROR).await;
@@ -42,7 +43,7 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, mut closing: wa
             () = closed(&mut closing) => break,
         };
         let Some(place) = place else { break };
-        tasks.spawn(attend(stream, place, service.clone(), closing.clone()));
+        tasks.spawn(attend(stream, peer, place, service.clone(), closing.clone()));
     }
     drop(listener);
     while tasks.join_next().await.is_some() {}
@@ -57,6 +58,7 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
 /// Serves one connection until it ends, is asked to leave, or the service closes.
 async fn attend(
     stream: TcpStream,
+    peer: SocketAddr,
     place: Arc<Place>,
     service: Arc<Service>,
     mut closing: watch::Receiver<bool>,
@@ -69,7 +71,7 @@ async fn attend(
     let stream = TokioIo::new(Patient::new(stream, config.write_patience));
     let answering = service_fn(|request| {
         let busy = place.busy();
-        let answer = service.clone().answer(request, place.clone());
+        let answer = service.clone().answer(request, peer, place.clone());
         async move { Ok::<_, Infallible>(answer.await.map(|body| body.keeping(busy))) }
     });
     let connection = http1::Builder::new()

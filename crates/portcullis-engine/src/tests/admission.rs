@@ -223,6 +223,7 @@ async fn start_ends_what_was_left_open_and_tells_it() {
             rules: vec![],
             limits: Limits::default(),
             accepted_at: OffsetDateTime::now_utc(),
+            provenance: Default::default(),
             start: None,
         };
         store.inner.accept(new).await.unwrap();

@@ -30,7 +30,7 @@ struct Asking(Arc<Script>);
 
 #[async_trait]
 impl Ask for Asking {
-    async fn ask(&self, _token: &Secret) -> Answer {
+    async fn ask(&self, _token: &Secret, _trace: Option<&TraceContext>) -> Answer {
         self.0.gate.acquire().await.unwrap().forget();
         let mut answers = self.0.answers.lock().unwrap();
         if answers.len() > 1 { answers.pop().unwrap() } else { answers[0].clone() }
@@ -39,7 +39,7 @@ impl Ask for Asking {
 
 fn authenticator(script: &Arc<Script>) -> Arc<AuthServiceAuthenticator> {
     let config = AuthConfig::new("http://unused");
-    Arc::new(AuthServiceAuthenticator::asking(Box::new(Asking(script.clone())), config))
+    Arc::new(AuthServiceAuthenticator::asking(Box::new(Asking(script.clone())), config, None))
 }
 
 fn alice(permissions: &[&str]) -> Answer {
@@ -52,7 +52,7 @@ fn alice(permissions: &[&str]) -> Answer {
 }
 
 fn with_token(token: &str) -> Credentials {
-    Credentials { bearer: Some(Secret::new(token)) }
+    Credentials { bearer: Some(Secret::new(token)), trace: None }
 }
 
 #[tokio::test(start_paused = true)]

@@ -46,7 +46,7 @@ impl Peer {
     }
 
     fn notifier_with(self: &Arc<Self>, config: SocketConfig) -> SocketServiceNotifier {
-        SocketServiceNotifier::posting(Box::new(Posting(self.clone())), config)
+        SocketServiceNotifier::posting(Box::new(Posting(self.clone())), config, None)
     }
 
     /// What it has taken, as `status progress`.
@@ -68,7 +68,7 @@ struct Posting(Arc<Peer>);
 
 #[async_trait]
 impl Post for Posting {
-    async fn post(&self, body: Bytes, deadline: Duration) -> Reply {
+    async fn post(&self, body: Bytes, _trace: Option<&TraceContext>, deadline: Duration) -> Reply {
         let peer = &self.0;
         let update: Value = serde_json::from_slice(&body).unwrap();
         let id = update["executionId"].as_str().unwrap().to_owned();
@@ -100,6 +100,7 @@ fn running(id: &str, progress: u8) -> Update {
         progress,
         output: Some(format!("line {progress}")),
         error: None,
+        trace: None,
     }
 }
 

@@ -6,7 +6,7 @@ use portcullis_core::{Acceptance, Closing, Delivery, ExecutionStore, NewExecutio
 
 use super::{
     START, accept, after, assert_refused, assert_unknown, chunk, completed, confinement, ended, id, new,
-    refusal,
+    provenance, refusal,
 };
 
 async fn undelivered(store: &dyn ExecutionStore, limit: usize) -> Vec<String> {
@@ -141,7 +141,7 @@ pub async fn refusals_are_read_newest_first_as_they_were(store: Arc<dyn Executio
     assert_eq!(store.refusals(10).await.unwrap(), []);
     let refusals = [
         refusal("cat /etc/passwd", after(1)),
-        Refusal { execution_id: None, ..refusal("\0 'é' \u{2028}", after(2)) },
+        Refusal { execution_id: None, provenance: provenance(), ..refusal("\0 'é' \u{2028}", after(2)) },
         refusal("cat /etc/passwd", after(3)),
     ];
     for refusal in &refusals {

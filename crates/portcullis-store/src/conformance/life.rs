@@ -9,11 +9,13 @@ use portcullis_core::{
 };
 use time::macros::{datetime, offset};
 
-use super::{START, accept, after, assert_refused, assert_unknown, chunk, completed, confinement, id, new};
+use super::{
+    START, accept, after, assert_refused, assert_unknown, chunk, completed, confinement, id, new, provenance,
+};
 
 /// A record is what it was made of, `scheduled`, without output or ending.
 pub async fn an_accepted_execution_is_read_back_as_it_was(store: Arc<dyn ExecutionStore>) {
-    let new = new("a");
+    let new = NewExecution { provenance: provenance(), ..new("a") };
     let execution = accept(&*store, new.clone()).await;
     assert_eq!(store.read(&id("a")).await.unwrap().as_ref(), Some(&execution));
     let back = NewExecution {
@@ -27,6 +29,7 @@ pub async fn an_accepted_execution_is_read_back_as_it_was(store: Arc<dyn Executi
         rules: execution.rules,
         limits: execution.limits,
         accepted_at: execution.accepted_at,
+        provenance: execution.provenance,
     };
     assert_eq!(back, new);
     assert_eq!(execution.status, Status::Scheduled);

@@ -28,8 +28,8 @@ pub use listing::*;
 pub use output::*;
 use portcullis_core::{
     Acceptance, CgroupVersion, Confinement, Denial, DenialCode, DenialKind, Ending, Execution, ExecutionId,
-    ExecutionStore, Fingerprint, Level, Limits, NewExecution, OutputChunk, OutputStream, Reason, Refusal,
-    RuleRef, Span, Status, StoreError, Usage,
+    ExecutionStore, Fingerprint, Level, Limits, NewExecution, OutputChunk, OutputStream, Provenance, Reason,
+    Refusal, RuleRef, Span, Status, StoreError, TraceContext, Usage,
 };
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -120,6 +120,7 @@ pub(crate) fn new(name: &str) -> NewExecution {
         rules: vec!["text tools".into()],
         limits: Limits { memory_bytes: u64::MAX, wall_time: Duration::new(60, 1), ..Limits::default() },
         accepted_at: START,
+        provenance: Provenance::default(),
         start: None,
     }
 }
@@ -174,6 +175,16 @@ pub(crate) fn refusal(command: &str, at: OffsetDateTime) -> Refusal {
         execution_id: Some(id("chosen")),
         command: command.into(),
         denial: Denial { further: vec![denial.clone()], suggestion: Some("ask".into()), ..denial },
+        provenance: Provenance::default(),
+    }
+}
+
+/// Comes from somewhere, in a trace of somebody else's.
+pub(crate) fn provenance() -> Provenance {
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    Provenance {
+        peer: Some(([192, 0, 2, 1], 4321).into()),
+        trace: TraceContext::parse(parent, ["vendor=a b\"c"]),
     }
 }
 

@@ -95,7 +95,7 @@ fn list_statement(query: &ListQuery, cursor: Option<Cursor>, limit: usize) -> (S
 
 pub(super) fn refusals(connection: &Connection, limit: usize) -> Result<Vec<Refusal>, Trouble> {
     let mut statement = connection.prepare_cached(
-        "SELECT at, principal, principal_name, execution_id, command, denial FROM refusals
+        "SELECT at, principal, principal_name, execution_id, command, denial, provenance FROM refusals
          ORDER BY n DESC LIMIT ?",
     )?;
     let refusals = statement.query_map([to_integer(limit as u64)], rows::refusal)?;

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use portcullis_core::{
-    Ending, Execution, ExecutionId, Fingerprint, OutputChunk, OutputStream, Reason, Refusal, Status,
+    Ending, Execution, ExecutionId, Fingerprint, OutputChunk, OutputStream, Provenance, Reason, Refusal,
+    Status,
 };
 use rusqlite::Row;
 use rusqlite::types::{Type, ValueRef};
@@ -24,7 +25,7 @@ macro_rules! columns {
     () => {
         "n, id, owner, owner_name, command, fingerprint, programs, rules, limits, accepted_at, started_at, \
          confinement, status, last_seq, output_bytes, reason, exit_code, signal, ended_at, usage, truncated, \
-         message"
+         message, provenance"
     };
 }
 pub(super) use columns;
@@ -41,6 +42,7 @@ pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
         rules: json(row, 7)?,
         limits: json(row, 8)?,
         accepted_at: time(row.get(9)?),
+        provenance: optional_json(row, 22)?.unwrap_or_default(),
         started_at: row.get::<_, Option<i64>>(10)?.map(time),
         confinement: optional_json(row, 11)?,
         status: parsed(row, 12, Status::parse)?,
@@ -76,7 +78,7 @@ pub(super) fn chunk(row: &Row<'_>) -> rusqlite::Result<OutputChunk> {
     })
 }
 
-/// Reads a row of `at, principal, principal_name, execution_id, command, denial`.
+/// Reads a row of `at, principal, principal_name, execution_id, command, denial, provenance`.
 pub(super) fn refusal(row: &Row<'_>) -> rusqlite::Result<Refusal> {
     Ok(Refusal {
         at: time(row.get(0)?),
@@ -88,12 +90,18 @@ pub(super) fn refusal(row: &Row<'_>) -> rusqlite::Result<Refusal> {
         },
         command: row.get(4)?,
         denial: json(row, 5)?,
+        provenance: optional_json(row, 6)?.unwrap_or_default(),
     })
 }
 
 /// Returns a value as the JSON that a column holds.
 pub(super) fn to_json(value: &impl Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|source| rusqlite::Error::ToSqlConversionFailure(source.into()))
+}
+
+/// Returns where something came from as a column holds it; nothing when nothing is known.
+pub(super) fn provenance(provenance: &Provenance) -> rusqlite::Result<Option<String>> {
+    (*provenance != Provenance::default()).then(|| to_json(provenance)).transpose()
 }
 
 /// Returns a count as SQLite keeps it. Chunks and bytes are counted one by one, so that none comes near the end.

@@ -7,7 +7,7 @@ pub(super) const APPLICATION_ID: i32 = 0x5043_4C53;
 
 /// What turns the schema of version n (the place in the list) into that of version n + 1. A released step
 /// is never changed: a later change is a further step.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 /// Times are nanoseconds since 1970, lists and structures are JSON, statuses and reasons the words on the wire.
 ///
@@ -66,6 +66,12 @@ const VERSION_1: &str = "
         denial         TEXT    NOT NULL
     ) STRICT;
     CREATE INDEX refusals_by_time ON refusals (at);
+";
+
+/// Where a submission came from, as JSON; what is older came from somewhere unknown.
+const VERSION_2: &str = "
+    ALTER TABLE executions ADD COLUMN provenance TEXT;
+    ALTER TABLE refusals ADD COLUMN provenance TEXT;
 ";
 
 /// Whose database a file is, by its own header.

@@ -25,8 +25,8 @@ pub(super) fn accept(connection: &Connection, new: NewExecution) -> Result<Accep
     let inserted = connection
         .prepare_cached(
             "INSERT INTO executions (id, owner, owner_name, command, fingerprint, programs, rules, limits,
-                 accepted_at, started_at, confinement, status)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                 accepted_at, started_at, confinement, status, provenance)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![
             new.id.as_str(),
@@ -41,6 +41,7 @@ pub(super) fn accept(connection: &Connection, new: NewExecution) -> Result<Accep
             started_at,
             start.map(|start| to_json(&start.confinement)).transpose()?,
             if start.is_some() { Status::Running } else { Status::Scheduled }.as_str(),
+            rows::provenance(&new.provenance)?,
         ])?;
     if inserted == 1 {
         return Ok(Acceptance::New(Box::new(rules::accepted(new))));
@@ -130,8 +131,8 @@ pub(super) fn refuse(connection: &Connection, refusal: &Refusal) -> Result<(), T
     let at = rules::nanoseconds("the refusal", refusal.at)?;
     connection
         .prepare_cached(
-            "INSERT INTO refusals (at, principal, principal_name, execution_id, command, denial)
-             VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO refusals (at, principal, principal_name, execution_id, command, denial, provenance)
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             at,
@@ -140,6 +141,7 @@ pub(super) fn refuse(connection: &Connection, refusal: &Refusal) -> Result<(), T
             refusal.execution_id.as_ref().map(ExecutionId::as_str),
             refusal.command,
             to_json(&refusal.denial)?,
+            rows::provenance(&refusal.provenance)?,
         ])?;
     Ok(())
 }
