@@ -26,6 +26,7 @@ mod lists;
 mod mission;
 mod never_started;
 mod output;
+mod page;
 mod peers;
 mod privilege;
 mod real;

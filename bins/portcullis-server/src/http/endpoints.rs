@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, LINK, LOCATION};
 use http::request::Parts;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use portcullis_api::{
     AllowedCommands, ExecutionList, ExecutionView, InvalidMember, Judgement, OutputText, ProblemCode,
     ReadError, SubmitRequest, SubmitResponse, UnknownMembers,
@@ -22,6 +22,7 @@ use time::format_description::well_known::Rfc3339;
 use super::body::{Body, BrokenOff, RequestBody};
 use super::events;
 use super::failure::Failure;
+use super::page;
 use super::prefer::{self, PREFERENCE_APPLIED};
 use super::routes::{Open, Private, percent_decode, percent_encode, query_parameters};
 use super::{Client, Exchange, Service};
@@ -58,6 +59,7 @@ pub(crate) async fn open(
     service: &Service,
     endpoint: Open,
     values: &[&str],
+    headers: &HeaderMap,
 ) -> Result<Response<Body>, Failure> {
     match endpoint {
         Open::Alive => Ok(json(StatusCode::OK, &serde_json::json!({"status": "ok"}))),
@@ -66,6 +68,7 @@ pub(crate) async fn open(
             let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             Ok(json(status, &readiness))
         }
+        Open::Page => page::file(values.first().copied(), headers),
         Open::Problem => {
             let code = ProblemCode::parse(&values.join("/")).ok_or(Failure::NoRoute)?;
             let text = format!("{} ({})\n\n{}\n", code.title(), code.status(), code.explanation());

@@ -9,6 +9,7 @@ mod endpoints;
 mod events;
 mod failure;
 mod guard;
+mod page;
 mod patient;
 mod prefer;
 mod routes;
@@ -225,7 +226,7 @@ impl Service {
         };
         let _ = exchange.route.set(route.path);
         match route.endpoint {
-            Endpoint::Open(endpoint) => endpoints::open(self, endpoint, &values).await,
+            Endpoint::Open(endpoint) => endpoints::open(self, endpoint, &values, &head.headers).await,
             Endpoint::Private(endpoint) => {
                 let principal = self.authenticate(&head.headers, exchange).await.inspect_err(|error| {
                     if let AuthenticateError::Forbidden { principal: Some(known), .. } = error {

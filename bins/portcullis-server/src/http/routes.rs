@@ -28,6 +28,8 @@ pub(crate) enum Open {
     /// Whether new work is taken.
     Ready,
     Problem,
+    /// A file of the page for people.
+    Page,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,8 @@ const fn private(method: Method, path: &'static str, endpoint: Private) -> Route
 
 /// Every route there is. `HEAD` follows from `GET`; `OPTIONS` is answered everywhere.
 pub(crate) const ROUTES: &[Route] = &[
+    open(Method::GET, "/", Open::Page),
+    open(Method::GET, "/page/:file", Open::Page),
     open(Method::GET, "/health", Open::Alive),
     open(Method::GET, "/livez", Open::Alive),
     open(Method::GET, "/readyz", Open::Ready),
@@ -176,6 +180,8 @@ mod tests {
 
     #[test]
     fn paths_lead_to_their_endpoints() {
+        check(Method::GET, "/", "Open(Page)");
+        check(Method::GET, "/page/main.js", "Open(Page) main.js");
         check(Method::GET, "/health", "Open(Alive)");
         check(Method::GET, "/readyz", "Open(Ready)");
         check(Method::HEAD, "/health", "Open(Alive)");
@@ -196,7 +202,8 @@ mod tests {
     fn what_is_not_in_the_table_is_nothing() {
         for path in [
             "",
-            "/",
+            "//",
+            "/page/",
             "*",
             "/healthz",
             "/health/",
