@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod id;
+mod outbox;
 mod outcome;
 mod permit;
 mod principal;
@@ -27,6 +28,7 @@ mod trace;
 mod verdict;
 
 pub use id::{ExecutionId, InvalidExecutionId};
+pub use outbox::{Due, Outbox, Posting, Settled, Subscription};
 pub use outcome::{CgroupVersion, Confinement, Ended, Level, Limit, Outcome, StopReason, Usage};
 pub use permit::{Limits, Network, Permit, Plan, Rights};
 pub use principal::{Principal, Secret};

@@ -15,9 +15,9 @@
 //! # What survives what
 //! | acknowledged | the process is killed | the power fails |
 //! |---|---|---|
-//! | `accept`, `claim`, `finish`, `refuse`, `recover` | kept | kept: synced before the answer |
+//! | `accept`, `claim`, `finish` (postings of [`Outbox`](portcullis_core::Outbox) included), `refuse`, `recover`, `subscribe`, `disable` | kept | kept: synced before the answer |
 //! | `append` | kept | kept once a later write of the first row is acknowledged (at the latest the execution's own `finish`), or about a second later |
-//! | `delivered`, `expire` | kept | as `append`; forgotten, they are done again |
+//! | `delivered`, `expire`, `settle`, `tidy` | kept | as `append`; forgotten, they are done again |
 //!
 //! # Times
 //! Times are kept in whole nanoseconds of UTC, and come back as the same instant with offset zero. The years
@@ -43,6 +43,7 @@ mod cursor;
 mod memory;
 mod rules;
 mod sqlite;
+mod subscribers;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;

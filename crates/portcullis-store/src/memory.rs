@@ -5,18 +5,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use portcullis_core::{
-    Acceptance, Claim, Closing, Confinement, Delivery, Ending, Execution, ExecutionId, ExecutionStore,
-    Finish, ListPage, ListQuery, NewExecution, OutputChunk, Recovery, Refusal, Status, StoreError,
+    Acceptance, Claim, Closing, Confinement, Delivery, Due, Ending, Execution, ExecutionId, ExecutionStore,
+    Finish, ListPage, ListQuery, NewExecution, Outbox, OutputChunk, Posting, Recovery, Refusal, Settled,
+    Status, StoreError, Subscription,
 };
 use time::{OffsetDateTime, UtcOffset};
 
 use crate::cursor::Cursor;
 use crate::rules::{self, Progress};
+use crate::subscribers::Subscribers;
 
 /// Keeps executions for as long as it lives. No call waits for anything but another call's few steps.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     state: Mutex<State>,
+    subscribers: Subscribers,
 }
 
 #[derive(Debug, Default)]
@@ -27,6 +30,21 @@ struct State {
     /// Ended executions whose terminal update is not delivered, by the time of their end.
     undelivered: BTreeMap<(OffsetDateTime, ExecutionId), ()>,
     refusals: Vec<Refusal>,
+    /// By their numbers.
+    postings: BTreeMap<u64, Waiting>,
+    last_posting: u64,
+    /// Places of disabled endpoints by name, and since when.
+    disabled: HashMap<String, (String, OffsetDateTime)>,
+}
+
+/// A posting.
+#[derive(Debug)]
+struct Waiting {
+    endpoint: String,
+    id: ExecutionId,
+    made_at: OffsetDateTime,
+    due_at: OffsetDateTime,
+    attempts: u32,
 }
 
 #[derive(Debug)]
@@ -65,7 +83,12 @@ impl State {
         self.entries.get_mut(id).ok_or_else(|| StoreError::Unknown(id.clone()))
     }
 
-    fn end(&mut self, id: &ExecutionId, ending: Ending) -> Result<Execution, StoreError> {
+    fn end(
+        &mut self,
+        id: &ExecutionId,
+        ending: Ending,
+        subscribed: &[Subscription],
+    ) -> Result<Execution, StoreError> {
         let ending = Ending { ended_at: ending.ended_at.to_offset(UtcOffset::UTC), ..ending };
         let ended_at = ending.ended_at;
         let entry = self.entry(id)?;
@@ -73,6 +96,13 @@ impl State {
         entry.execution.ending = Some(ending);
         let execution = entry.execution.clone();
         self.undelivered.insert((ended_at, id.clone()), ());
+        for one in subscribed.iter().filter(|one| one.wants(execution.status, &execution.programs)) {
+            self.last_posting += 1;
+            let endpoint = one.endpoint.clone();
+            let waiting =
+                Waiting { endpoint, id: id.clone(), made_at: ended_at, due_at: ended_at, attempts: 0 };
+            self.postings.insert(self.last_posting, waiting);
+        }
         Ok(execution)
     }
 
@@ -136,10 +166,12 @@ impl ExecutionStore for MemoryStore {
             return Ok(Finish::AlreadyEnded(Box::new(entry.execution.clone())));
         }
         entry.append(id, output)?;
-        let execution = state.end(id, ending)?;
+        let execution = state.end(id, ending, &self.subscribers.posted_to())?;
         if delivery.is_some() {
             state.told(&execution);
         }
+        drop(state);
+        self.subscribers.stir();
         Ok(Finish::Written(Box::new(execution)))
     }
 
@@ -198,6 +230,7 @@ impl ExecutionStore for MemoryStore {
 
     async fn recover(&self, at: OffsetDateTime) -> Result<Recovery, StoreError> {
         rules::nanoseconds("the recovery", at)?;
+        let subscribed = self.subscribers.posted_to();
         let mut state = self.lock();
         let open: Vec<Execution> = state
             .by_acceptance
@@ -208,7 +241,7 @@ impl ExecutionStore for MemoryStore {
             .collect();
         let mut recovery = Recovery::default();
         for execution in open {
-            let ended = state.end(&execution.id, rules::left_open(&execution, at))?;
+            let ended = state.end(&execution.id, rules::left_open(&execution, at), &subscribed)?;
             match ended.status {
                 Status::Lost => recovery.lost.push(ended.id),
                 _ => recovery.interrupted.push(ended.id),
@@ -248,9 +281,110 @@ impl ExecutionStore for MemoryStore {
             state.by_acceptance.remove(&Cursor::behind(execution));
             state.undelivered.remove(&(*ended_at, execution.id.clone()));
             state.entries.remove(&execution.id);
+            state.postings.retain(|_, waiting| waiting.id != execution.id);
         }
         state.refusals.retain(|refusal| refusal.at >= ended_before);
         Ok(expired.len() as u64)
+    }
+}
+
+#[async_trait]
+impl Outbox for MemoryStore {
+    async fn subscribe(&self, subscriptions: Vec<Subscription>) -> Result<u64, StoreError> {
+        let mut state = self.lock();
+        state.disabled.retain(|name, (url, _)| {
+            subscriptions.iter().any(|one| one.endpoint == *name && one.url == *url)
+        });
+        let removed =
+            state.remove(|waiting| !subscriptions.iter().any(|one| one.endpoint == waiting.endpoint));
+        self.subscribers.set(subscriptions, state.disabled.keys().cloned().collect());
+        self.subscribers.stir();
+        Ok(removed)
+    }
+
+    async fn made(&self) {
+        self.subscribers.made().await;
+    }
+
+    async fn due(&self, endpoint: &str, now: OffsetDateTime, limit: usize) -> Result<Due, StoreError> {
+        let state = self.lock();
+        let mut waiting: Vec<(&u64, &Waiting)> =
+            state.postings.iter().filter(|(_, waiting)| waiting.endpoint == endpoint).collect();
+        waiting.sort_by_key(|(n, waiting)| (waiting.due_at, **n));
+        let (due, later): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|(_, waiting)| waiting.due_at <= now);
+        let postings = due.into_iter().take(limit).filter_map(|(n, waiting)| {
+            let execution = state.entries.get(&waiting.id)?.execution.clone();
+            Some(Posting { n: *n, execution, made_at: waiting.made_at, attempts: waiting.attempts })
+        });
+        Ok(Due { postings: postings.collect(), next: later.first().map(|(_, waiting)| waiting.due_at) })
+    }
+
+    async fn settle(&self, n: u64, settled: Settled) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        match settled {
+            Settled::Over => {
+                state.postings.remove(&n);
+            }
+            Settled::Again(at) => {
+                rules::nanoseconds("the next attempt", at)?;
+                if let Some(waiting) = state.postings.get_mut(&n) {
+                    waiting.due_at = at;
+                    waiting.attempts += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn tidy(
+        &self,
+        endpoint: &str,
+        keep: usize,
+        made_before: Option<OffsetDateTime>,
+        latest: OffsetDateTime,
+    ) -> Result<u64, StoreError> {
+        let mut state = self.lock();
+        for waiting in state.postings.values_mut().filter(|waiting| waiting.endpoint == endpoint) {
+            if waiting.due_at > latest {
+                waiting.made_at = waiting.made_at.min(latest);
+                waiting.due_at = waiting.made_at;
+            }
+        }
+        let of_it = state.postings.iter().filter(|(_, waiting)| waiting.endpoint == endpoint);
+        let too_many = of_it.clone().rev().nth(keep).map(|(n, _)| *n);
+        let too_old = of_it.filter(|(_, waiting)| made_before.is_some_and(|before| waiting.made_at < before));
+        let Some(last) = too_many.max(too_old.map(|(n, _)| *n).max()) else { return Ok(0) };
+        let before = state.postings.len();
+        state.postings.retain(|n, waiting| *n > last || waiting.endpoint != endpoint);
+        Ok((before - state.postings.len()) as u64)
+    }
+
+    async fn disable(&self, endpoint: &str, at: OffsetDateTime) -> Result<u64, StoreError> {
+        rules::nanoseconds("the time", at)?;
+        let Some(url) = self.subscribers.url(endpoint) else { return Ok(0) };
+        self.subscribers.set_disabled(endpoint, true);
+        let mut state = self.lock();
+        state.disabled.insert(endpoint.to_owned(), (url, at));
+        Ok(state.remove(|waiting| waiting.endpoint == endpoint))
+    }
+
+    async fn disabled_since(&self, endpoint: &str) -> Result<Option<OffsetDateTime>, StoreError> {
+        Ok(self.lock().disabled.get(endpoint).map(|(_, at)| *at))
+    }
+
+    async fn waiting(&self, endpoint: &str) -> Result<u64, StoreError> {
+        let state = self.lock();
+        Ok(state.postings.values().filter(|waiting| waiting.endpoint == endpoint).count() as u64)
+    }
+}
+
+impl State {
+    /// Removes postings, and counts them.
+    fn remove(&mut self, which: impl Fn(&Waiting) -> bool) -> u64 {
+        let before = self.postings.len();
+        self.postings.retain(|_, waiting| !which(waiting));
+        (before - self.postings.len()) as u64
     }
 }
 
@@ -267,4 +401,5 @@ mod tests {
     use super::*;
 
     crate::conformance_tests!(async { (MemoryStore::new(), ()) });
+    crate::outbox_tests!(async { (MemoryStore::new(), ()) });
 }

@@ -18,6 +18,7 @@
 mod closing;
 mod life;
 mod listing;
+mod outbox;
 mod output;
 
 use std::time::Duration;
@@ -25,6 +26,7 @@ use std::time::Duration;
 pub use closing::*;
 pub use life::*;
 pub use listing::*;
+pub use outbox::*;
 pub use output::*;
 use portcullis_core::{
     Acceptance, CgroupVersion, Confinement, Denial, DenialCode, DenialKind, Ending, Execution, ExecutionId,
@@ -217,12 +219,13 @@ pub(crate) fn assert_unknown<T: std::fmt::Debug>(result: Result<T, StoreError>) 
 mod tests {
     #[test]
     fn every_case_is_in_the_list() {
-        let list = include_str!("mod.rs");
+        let list = concat!(include_str!("mod.rs"), include_str!("outbox.rs"));
         for file in [
             include_str!("life.rs"),
             include_str!("output.rs"),
             include_str!("listing.rs"),
             include_str!("closing.rs"),
+            include_str!("outbox.rs"),
         ] {
             for line in file.lines().filter_map(|line| line.strip_prefix("pub async fn ")) {
                 let case = line.split('(').next().unwrap();

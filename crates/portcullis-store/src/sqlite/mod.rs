@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod open;
+mod postings;
 mod queries;
 mod readers;
 mod rows;
@@ -34,6 +35,8 @@ use readers::Readers;
 pub use writer::WriteCounts;
 use writer::{Durability, Writer};
 
+use crate::subscribers::Subscribers;
+
 /// Keeps executions in a database file of its own.
 ///
 /// Dropping it finishes what it was given, which may take as long as the disk takes for one commit and one
@@ -44,6 +47,7 @@ pub struct SqliteStore {
     // remainder along; the lock goes after it.
     readers: Readers,
     writer: Writer,
+    subscribers: Subscribers,
     _database: Database,
 }
 
@@ -71,7 +75,7 @@ impl SqliteStore {
             Checkpointer::start(Arc::clone(&path), database.checkpointer()?).map_err(threads)?;
         let writer = Writer::start(Arc::clone(&path), writer, checkpointer).map_err(threads)?;
         let readers = Readers::start(path, readers).map_err(threads)?;
-        Ok(Self { readers, writer, _database: database })
+        Ok(Self { readers, writer, subscribers: Subscribers::default(), _database: database })
     }
 
     /// Writes a page that changes nothing, and syncs it: whether the store can be relied on, at this moment.
@@ -126,11 +130,18 @@ impl ExecutionStore for SqliteStore {
 
     async fn close(&self, id: &ExecutionId, closing: Closing) -> Result<Finish, StoreError> {
         let id = id.clone();
-        self.writer
+        let subscribed = self.subscribers.posted_to();
+        let anybody = !subscribed.is_empty();
+        let finish = self
+            .writer
             .write("record the ending", Durability::Synced, move |connection| {
-                writes::close(connection, &id, closing)
+                writes::close(connection, &id, closing, &subscribed)
             })
-            .await
+            .await;
+        if anybody {
+            self.subscribers.stir();
+        }
+        finish
     }
 
     async fn read(&self, id: &ExecutionId) -> Result<Option<Execution>, StoreError> {
@@ -172,11 +183,15 @@ impl ExecutionStore for SqliteStore {
     }
 
     async fn recover(&self, at: OffsetDateTime) -> Result<Recovery, StoreError> {
-        self.writer
+        let subscribed = self.subscribers.posted_to();
+        let recovery = self
+            .writer
             .write("end what was left open", Durability::Synced, move |connection| {
-                writes::recover(connection, at)
+                writes::recover(connection, at, &subscribed)
             })
-            .await
+            .await;
+        self.subscribers.stir();
+        recovery
     }
 
     async fn undelivered(&self, limit: usize) -> Result<Vec<Execution>, StoreError> {

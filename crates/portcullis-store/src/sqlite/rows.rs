@@ -109,7 +109,8 @@ pub(super) fn to_integer(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-fn time(nanoseconds: i64) -> OffsetDateTime {
+/// Reads a time.
+pub(super) fn time(nanoseconds: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(nanoseconds))
         .expect("64 bits of nanoseconds lie within the years that the type holds")
 }

@@ -7,7 +7,7 @@ pub(super) const APPLICATION_ID: i32 = 0x5043_4C53;
 
 /// What turns the schema of version n (the place in the list) into that of version n + 1. A released step
 /// is never changed: a later change is a further step.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
 
 /// Times are nanoseconds since 1970, lists and structures are JSON, statuses and reasons the words on the wire.
 ///
@@ -72,6 +72,34 @@ const VERSION_1: &str = "
 const VERSION_2: &str = "
     ALTER TABLE executions ADD COLUMN provenance TEXT;
     ALTER TABLE refusals ADD COLUMN provenance TEXT;
+";
+
+/// What endpoints are to be posted, which of them are disabled, and marks of what retention has removed.
+///
+/// The numbers of `postings` are never given again, so that who notes the end of one never means another.
+/// `expired` holds for each removed execution a number made of its owner and id (see `marks`), the newest only.
+const VERSION_3: &str = "
+    CREATE TABLE postings (
+        n         INTEGER PRIMARY KEY AUTOINCREMENT,
+        endpoint  TEXT    NOT NULL,
+        execution INTEGER NOT NULL,
+        made_at   INTEGER NOT NULL,
+        due_at    INTEGER NOT NULL,
+        attempts  INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE INDEX postings_by_due ON postings (endpoint, due_at, n);
+    CREATE INDEX postings_by_execution ON postings (execution);
+
+    CREATE TABLE disabled_endpoints (
+        name TEXT    NOT NULL PRIMARY KEY,
+        url  TEXT    NOT NULL,
+        at   INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE expired (
+        n    INTEGER PRIMARY KEY,
+        mark INTEGER NOT NULL UNIQUE
+    ) STRICT;
 ";
 
 /// Whose database a file is, by its own header.

@@ -3,11 +3,12 @@
 
 use portcullis_core::{
     Acceptance, Claim, Closing, Confinement, Delivery, Ending, Execution, ExecutionId, Finish, NewExecution,
-    OutputChunk, Recovery, Refusal, Status, StoreError,
+    OutputChunk, Recovery, Refusal, Status, StoreError, Subscription,
 };
 use rusqlite::{Connection, OptionalExtension as _, params};
 use time::{OffsetDateTime, UtcOffset};
 
+use super::postings;
 use super::queries::{find, known};
 use super::rows::{self, Stored, columns, stored, to_integer, to_json};
 use super::trouble::Trouble;
@@ -112,7 +113,13 @@ fn insert_chunks(connection: &Connection, n: i64, chunks: &[OutputChunk]) -> Res
     Ok(())
 }
 
-pub(super) fn close(connection: &Connection, id: &ExecutionId, closing: Closing) -> Result<Finish, Trouble> {
+/// Writes an ending with the last of the output, and a posting for each of `subscribed` that wants it.
+pub(super) fn close(
+    connection: &Connection,
+    id: &ExecutionId,
+    closing: Closing,
+    subscribed: &[Subscription],
+) -> Result<Finish, Trouble> {
     let Closing { ending, output, delivery } = closing;
     rules::check_ending(id, &ending)?;
     let mut found = known(connection, id)?;
@@ -124,7 +131,7 @@ pub(super) fn close(connection: &Connection, id: &ExecutionId, closing: Closing)
     insert_chunks(connection, found.n, &output)?;
     found.execution.last_seq = output.last().map_or(stored.last_seq, |chunk| chunk.seq);
     found.execution.output_bytes += output.iter().map(|chunk| chunk.bytes.len() as u64).sum::<u64>();
-    Ok(Finish::Written(Box::new(end(connection, found, ending, delivery)?)))
+    Ok(Finish::Written(Box::new(end(connection, found, ending, delivery, subscribed)?)))
 }
 
 pub(super) fn refuse(connection: &Connection, refusal: &Refusal) -> Result<(), Trouble> {
@@ -146,7 +153,11 @@ pub(super) fn refuse(connection: &Connection, refusal: &Refusal) -> Result<(), T
     Ok(())
 }
 
-pub(super) fn recover(connection: &Connection, at: OffsetDateTime) -> Result<Recovery, Trouble> {
+pub(super) fn recover(
+    connection: &Connection,
+    at: OffsetDateTime,
+    subscribed: &[Subscription],
+) -> Result<Recovery, Trouble> {
     rules::nanoseconds("the recovery", at)?;
     let open: Vec<Stored> = connection
         .prepare(concat!(
@@ -160,7 +171,7 @@ pub(super) fn recover(connection: &Connection, at: OffsetDateTime) -> Result<Rec
     let mut recovery = Recovery::default();
     for found in open {
         let ending = rules::left_open(&found.execution, at);
-        let ended = end(connection, found, ending, None)?;
+        let ended = end(connection, found, ending, None, subscribed)?;
         match ended.status {
             Status::Lost => recovery.lost.push(ended.id),
             _ => recovery.interrupted.push(ended.id),
@@ -208,6 +219,7 @@ pub(super) fn expire(connection: &Connection, ended_before: OffsetDateTime) -> R
         }
         bytes = bytes.saturating_add(u64::try_from(output_bytes).unwrap_or(0));
         connection.prepare_cached("DELETE FROM chunks WHERE execution = ?")?.execute([n])?;
+        connection.prepare_cached("DELETE FROM postings WHERE execution = ?")?.execute([n])?;
         connection.prepare_cached("DELETE FROM executions WHERE n = ?")?.execute([n])?;
         executions += 1;
     }
@@ -233,13 +245,14 @@ fn word(delivery: Option<Delivery>) -> &'static str {
     }
 }
 
-/// Writes an ending, and how far the output has come. The caller has seen, in the same transaction, that there is
+/// Writes an ending, how far the output has come, and what is to be posted of it. The caller has seen, in the same transaction, that there is
 /// no ending.
 fn end(
     connection: &Connection,
     found: Stored,
     ending: Ending,
     delivery: Option<Delivery>,
+    subscribed: &[Subscription],
 ) -> Result<Execution, Trouble> {
     let Stored { n, mut execution } = found;
     let ended_at = rules::nanoseconds("the ending", ending.ended_at)?;
@@ -264,6 +277,11 @@ fn end(
             n,
         ])?;
     debug_assert_eq!(updated, 1, "INVARIANT (one end)");
+    for subscription in subscribed {
+        if subscription.wants(ending.status, &execution.programs) {
+            postings::make(connection, &subscription.endpoint, n, ended_at)?;
+        }
+    }
     execution.status = ending.status;
     execution.ending = Some(Ending { ended_at: ending.ended_at.to_offset(UtcOffset::UTC), ..ending });
     Ok(execution)

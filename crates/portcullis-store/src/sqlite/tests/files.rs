@@ -4,17 +4,18 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use portcullis_core::{ExecutionStore, ListQuery, OutputStream, Reason, Status};
+use portcullis_core::{ExecutionStore, ListQuery, Outbox, OutputStream, Reason, Status, Subscription};
 use rusqlite::Connection;
 use time::macros::datetime;
 
 use super::super::schema::MIGRATIONS;
 use super::{chain, open, path};
-use crate::conformance::{accept, after, chunk, completed, confinement, id, new, refusal};
+use crate::conformance::{accept, after, chunk, completed, confinement, ended, id, new, refusal};
 use crate::{OpenError, SqliteStore};
 
-/// A file of schema version 1 with one record of each kind, as that version wrote it.
-const VERSION_1_FILE: &str = include_str!("version-1.sql");
+/// A file of each schema version with one record of each kind, as that version wrote it.
+const FILES: [&str; 3] =
+    [include_str!("version-1.sql"), include_str!("version-2.sql"), include_str!("version-3.sql")];
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -207,29 +208,64 @@ fn what_an_interrupted_first_start_left_is_taken_up() {
     drop(open(&directory));
 }
 
-#[tokio::test]
-async fn a_file_of_schema_version_1_is_read() {
-    let directory = tempfile::tempdir().unwrap();
-    fs::create_dir(path(&directory).parent().unwrap()).unwrap();
-    let connection = Connection::open(path(&directory)).unwrap();
-    connection.execute_batch(VERSION_1_FILE).unwrap();
-    drop(connection);
+/// Writes a file as an earlier version left it.
+fn write_file(directory: &tempfile::TempDir, sql: &str) {
+    fs::create_dir(path(directory).parent().unwrap()).unwrap();
+    let connection = Connection::open(path(directory)).unwrap();
+    connection.execute_batch(sql).unwrap();
+}
 
+#[tokio::test]
+async fn a_file_of_every_schema_version_is_read_and_written_on() {
+    assert_eq!(FILES.len(), MIGRATIONS.len(), "keep a file of each version, as that version wrote it");
+    for sql in FILES {
+        let directory = tempfile::tempdir().unwrap();
+        write_file(&directory, sql);
+        let store = open(&directory);
+        let done = store.read(&id("done")).await.unwrap().unwrap();
+        assert_eq!((&*done.owner, &*done.owner_name, &*done.command), ("u-1", "ann", "echo done | cat"));
+        assert_eq!((done.programs, done.rules), (new("done").programs, new("done").rules));
+        assert_eq!((done.limits, done.fingerprint), (new("done").limits, new("done").fingerprint));
+        assert_eq!(done.accepted_at, datetime!(2026-03-01 12:00:00.123456789 UTC));
+        assert_eq!((done.started_at, done.confinement), (Some(after(1)), Some(confinement())));
+        assert_eq!((done.status, done.last_seq, done.output_bytes), (Status::Completed, 2, 4));
+        assert_eq!(done.ending, Some(completed(after(2))));
+        let output = store.output(&id("done"), 0, 99).await.unwrap();
+        assert_eq!(output, [chunk(1, b"x\xff\0"), chunk(2, b"y")]);
+        assert_eq!(output[1].stream, OutputStream::Stderr);
+        assert_eq!(store.refusals(9).await.unwrap(), [refusal("cat /etc/passwd", after(3))]);
+        assert_eq!(store.undelivered(9).await.unwrap().len(), 1);
+        assert_eq!(store.recover(after(9)).await.unwrap().interrupted, [id("waiting")]);
+        let waiting = store.read(&id("waiting")).await.unwrap().unwrap();
+        assert_eq!(waiting.ending.unwrap().reason, Reason::Interrupted);
+
+        let subscription = |name: &str| Subscription {
+            endpoint: name.into(),
+            url: format!("https://{name}.example/hook"),
+            ..Subscription::default()
+        };
+        store.subscribe(vec![subscription("ci"), subscription("gone")]).await.unwrap();
+        ended(&store, "later", after(10)).await;
+        assert_eq!(store.expire(after(3)).await.unwrap(), 1);
+        drop(store);
+        let store = open(&directory);
+        assert_eq!(store.read(&id("done")).await.unwrap(), None);
+        assert_eq!(store.due("ci", after(99), 9).await.unwrap().postings.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_is_to_be_posted_and_who_is_disabled_is_read_from_a_file_of_version_3() {
+    let directory = tempfile::tempdir().unwrap();
+    write_file(&directory, FILES[2]);
     let store = open(&directory);
-    let done = store.read(&id("done")).await.unwrap().unwrap();
-    assert_eq!((&*done.owner, &*done.owner_name, &*done.command), ("u-1", "ann", "echo done | cat"));
-    assert_eq!((done.programs, done.rules), (new("done").programs, new("done").rules));
-    assert_eq!((done.limits, done.fingerprint), (new("done").limits, new("done").fingerprint));
-    assert_eq!(done.accepted_at, datetime!(2026-03-01 12:00:00.123456789 UTC));
-    assert_eq!((done.started_at, done.confinement), (Some(after(1)), Some(confinement())));
-    assert_eq!((done.status, done.last_seq, done.output_bytes), (Status::Completed, 2, 4));
-    assert_eq!(done.ending, Some(completed(after(2))));
-    let output = store.output(&id("done"), 0, 99).await.unwrap();
-    assert_eq!(output, [chunk(1, b"x\xff\0"), chunk(2, b"y")]);
-    assert_eq!(output[1].stream, OutputStream::Stderr);
-    assert_eq!(store.refusals(9).await.unwrap(), [refusal("cat /etc/passwd", after(3))]);
-    assert_eq!(store.undelivered(9).await.unwrap().len(), 1);
-    assert_eq!(store.recover(after(9)).await.unwrap().interrupted, [id("waiting")]);
-    let waiting = store.read(&id("waiting")).await.unwrap().unwrap();
-    assert_eq!(waiting.ending.unwrap().reason, Reason::Interrupted);
+    let subscription =
+        |name: &str, url: &str| Subscription { endpoint: name.into(), url: url.into(), ..Default::default() };
+    let all = vec![subscription("ci", "https://x"), subscription("gone", "https://gone.example/hook")];
+    store.subscribe(all).await.unwrap();
+    let due = store.due("ci", after(60), 9).await.unwrap().postings;
+    assert_eq!((due[0].n, due[0].attempts, due[0].made_at), (7, 3, after(2)));
+    assert_eq!(due[0].execution.id, id("done"));
+    assert_eq!(store.due("ci", after(59), 9).await.unwrap().next, Some(after(60)));
+    assert_eq!(store.disabled_since("gone").await.unwrap(), Some(after(3)));
 }

@@ -37,3 +37,8 @@ crate::conformance_tests!(async {
     let directory = tempfile::tempdir().unwrap();
     (open(&directory), directory)
 });
+
+crate::outbox_tests!(async {
+    let directory = tempfile::tempdir().unwrap();
+    (open(&directory), directory)
+});
