@@ -1,8 +1,8 @@
-//! Tells the Socket Service what happened to executions.
+//! Tells the Socket Service and webhooks what happened to executions.
 //!
 //! [`SocketServiceNotifier`] posts each execution's updates, in order, to `POST
 //! {base}/api/execution-status`, from where browsers get them. [`Silent`] tells nobody, for a service that
-//! has no listener.
+//! has no listener. [`Webhooks`] posts how executions ended, signed, to endpoints of the operator's choice.
 //!
 //! # Terms
 //! A *lane* is what is pending for one execution; one post at a time goes through it. An *outage* is the time
@@ -15,6 +15,8 @@
 //! - *Terminal last*: nothing of an execution is sent after its terminal update, and only one post of an
 //!   execution is under way at a time.
 //! - *Bounded*: bodies, posts under way, lanes and what each holds.
+//! - *What is judged is connected to*: a webhook's name is looked up once for each attempt, and the address that was
+//!   found fit is the one that is connected to.
 //!
 //! # What this crate leaves to others
 //! Terminal updates that were not delivered when the process ends are kept by the store, and given again by
@@ -45,8 +47,12 @@ mod shorten;
 mod silent;
 mod socket_service;
 mod stats;
+mod webhooks;
 
 pub use config::{InvalidSocketConfig, SocketConfig};
 pub use silent::Silent;
 pub use socket_service::SocketServiceNotifier;
 pub use stats::SocketStats;
+pub use webhooks::{
+    InvalidWebhook, Network, Place, Posting, SigningSecret, WebhookConfig, WebhookStats, Webhooks,
+};
