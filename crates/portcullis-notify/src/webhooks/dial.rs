@@ -12,6 +12,7 @@ use http::header::{CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
+use portcullis_core::TraceContext;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -39,6 +40,8 @@ pub(crate) struct Attempt {
     pub(crate) timestamp: i64,
     pub(crate) signatures: String,
     pub(crate) body: Bytes,
+    /// The execution's span: the endpoint's is beneath it (W3C Trace Context §3).
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// What an endpoint answered.
@@ -181,6 +184,11 @@ impl HttpEndpoint {
         headers.insert(HeaderName::from_static("webhook-id"), value(&attempt.id)?);
         headers.insert(HeaderName::from_static("webhook-timestamp"), attempt.timestamp.into());
         headers.insert(HeaderName::from_static("webhook-signature"), value(&attempt.signatures)?);
+        if let Some(trace) = &attempt.trace {
+            headers.insert(HeaderName::from_static("traceparent"), value(&trace.parent().to_string())?);
+            let state = trace.state().map(value).transpose()?;
+            headers.extend(state.map(|state| (HeaderName::from_static("tracestate"), state)));
+        }
         Ok(request)
     }
 }

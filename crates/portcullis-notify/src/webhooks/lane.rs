@@ -164,6 +164,7 @@ impl Endpoint {
             id: message.id,
             timestamp,
             body: message.body,
+            trace: posting.execution.trace(),
         };
         self.counters.attempts.fetch_add(1, Ordering::Relaxed);
         let answer = self.dial.post(attempt).await;

@@ -124,7 +124,7 @@ fn written(at: OffsetDateTime) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use portcullis_core::{Ending, ExecutionId, Fingerprint, Limits};
+    use portcullis_core::{Ending, ExecutionId, Fingerprint, Limits, Provenance};
     use serde_json::{Value, json};
     use time::macros::datetime;
 
@@ -147,6 +147,7 @@ pub(crate) mod tests {
             status: Status::Failed,
             last_seq: 1,
             output_bytes: 7,
+            provenance: Provenance::default(),
             ending: Some(Ending {
                 status: Status::Failed,
                 reason: Reason::Exit,

@@ -88,6 +88,7 @@ fn attempt() -> Attempt {
         timestamp: 1_700_000_000,
         signatures: "v1,abc v1,def".into(),
         body: Bytes::from_static(b"{\"a\":1}"),
+        trace: TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", ["vendor=1"]),
     }
 }
 
@@ -119,6 +120,8 @@ async fn a_message_is_posted_with_its_headers_on_a_connection_of_its_own() {
         "\r\nwebhook-timestamp: 1700000000\r\n",
         "\r\nwebhook-signature: v1,abc v1,def\r\n",
         "\r\nuser-agent: portcullis/",
+        "\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n",
+        "\r\ntracestate: vendor=1\r\n",
     ] {
         assert!(request.contains(line), "{line:?} in {request}");
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use portcullis_core::{Execution, ExecutionStore, NewExecution, Outbox, Subscription};
+use portcullis_core::{Execution, ExecutionStore, NewExecution, Outbox, Provenance, Subscription};
 use portcullis_store::MemoryStore;
 use time::macros::datetime;
 use tokio::time::advance;
@@ -111,6 +111,7 @@ impl Ground {
             rules,
             limits,
             accepted_at: at,
+            provenance: Provenance::default(),
             start: None,
         };
         self.store.accept(new).await.unwrap();

@@ -4,7 +4,9 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use portcullis_core::{ExecutionStore, ListQuery, Outbox, OutputStream, Reason, Status, Subscription};
+use portcullis_core::{
+    ExecutionStore, ListQuery, Outbox, OutputStream, Provenance, Reason, Refusal, Status, Subscription,
+};
 use rusqlite::Connection;
 use time::macros::datetime;
 
@@ -218,7 +220,11 @@ fn write_file(directory: &tempfile::TempDir, sql: &str) {
 #[tokio::test]
 async fn a_file_of_every_schema_version_is_read_and_written_on() {
     assert_eq!(FILES.len(), MIGRATIONS.len(), "keep a file of each version, as that version wrote it");
-    for sql in FILES {
+    for (before, sql) in FILES.into_iter().enumerate() {
+        let provenance = match before {
+            0 => Provenance::default(),
+            _ => Provenance { peer: Some(([192, 0, 2, 1], 4321).into()), trace: None },
+        };
         let directory = tempfile::tempdir().unwrap();
         write_file(&directory, sql);
         let store = open(&directory);
@@ -229,11 +235,12 @@ async fn a_file_of_every_schema_version_is_read_and_written_on() {
         assert_eq!(done.accepted_at, datetime!(2026-03-01 12:00:00.123456789 UTC));
         assert_eq!((done.started_at, done.confinement), (Some(after(1)), Some(confinement())));
         assert_eq!((done.status, done.last_seq, done.output_bytes), (Status::Completed, 2, 4));
-        assert_eq!(done.ending, Some(completed(after(2))));
+        assert_eq!((done.ending, &done.provenance), (Some(completed(after(2))), &provenance));
         let output = store.output(&id("done"), 0, 99).await.unwrap();
         assert_eq!(output, [chunk(1, b"x\xff\0"), chunk(2, b"y")]);
         assert_eq!(output[1].stream, OutputStream::Stderr);
-        assert_eq!(store.refusals(9).await.unwrap(), [refusal("cat /etc/passwd", after(3))]);
+        let refusal = Refusal { provenance, ..refusal("cat /etc/passwd", after(3)) };
+        assert_eq!(store.refusals(9).await.unwrap(), [refusal]);
         assert_eq!(store.undelivered(9).await.unwrap().len(), 1);
         assert_eq!(store.recover(after(9)).await.unwrap().interrupted, [id("waiting")]);
         let waiting = store.read(&id("waiting")).await.unwrap().unwrap();

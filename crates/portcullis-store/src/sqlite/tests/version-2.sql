@@ -59,4 +59,6 @@ CREATE INDEX executions_unsettled ON executions (ended_at, id) WHERE delivery = 
 CREATE INDEX refusals_by_time ON refusals (at);
 ALTER TABLE executions ADD COLUMN provenance TEXT;
 ALTER TABLE refusals ADD COLUMN provenance TEXT;
+UPDATE executions SET provenance = '{"peer":"192.0.2.1:4321"}' WHERE id = 'done';
+UPDATE refusals SET provenance = '{"peer":"192.0.2.1:4321"}';
 COMMIT;
