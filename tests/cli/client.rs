@@ -108,13 +108,12 @@ impl Running {
 
     /// Waits until its standard error holds this.
     pub(crate) fn await_stderr(&mut self, wanted: &str) {
-        let stderr = self.child.stderr.as_mut().unwrap();
-        let mut seen = String::new();
-        let mut byte = [0];
-        while !seen.contains(wanted) {
-            assert_eq!(stderr.read(&mut byte).unwrap(), 1, "it ended after {seen:?}");
-            seen.push(char::from(byte[0]));
-        }
+        await_text(self.child.stderr.as_mut().unwrap(), wanted);
+    }
+
+    /// Waits until its standard output holds this, and returns it.
+    pub(crate) fn await_stdout(&mut self, wanted: &str) -> String {
+        await_text(self.child.stdout.as_mut().unwrap(), wanted)
     }
 
     /// Waits for its end.
@@ -130,6 +129,18 @@ impl Running {
         };
         Ended { code: status.unwrap().code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
     }
+}
+
+#[track_caller]
+fn await_text(stream: &mut impl Read, wanted: &str) -> String {
+    let mut seen = Vec::new();
+    let mut byte = [0];
+    while !seen.ends_with(wanted.as_bytes()) {
+        let text = String::from_utf8_lossy(&seen);
+        assert_eq!(stream.read(&mut byte).unwrap(), 1, "it ended after {text:?}");
+        seen.push(byte[0]);
+    }
+    String::from_utf8_lossy(&seen).into_owned()
 }
 
 /// Sends a signal by the shell's own `kill`, which is there where no program of that name is.

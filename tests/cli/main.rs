@@ -5,8 +5,10 @@
 mod busy;
 mod client;
 mod offline;
+mod own;
 mod peer;
 mod reading;
 mod real;
 mod run;
+mod terminal;
 mod verify;

@@ -6,6 +6,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, program, send_signal};
+use crate::terminal::Terminal;
 
 /// Longer than a start takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -16,6 +17,7 @@ struct Service {
     state: PathBuf,
     /// `127.0.0.1:0` at first, then the place that it got.
     listen: String,
+    environment: &'static [(&'static str, &'static str)],
     process: Child,
     _home: tempfile::TempDir,
 }
@@ -23,6 +25,11 @@ struct Service {
 impl Service {
     /// Starts the service; `None`, said aloud, where it is not built or cannot run.
     fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same, with settings of one's own.
+    fn start_with(environment: &'static [(&'static str, &'static str)]) -> Option<Self> {
         let executable = Path::new(env!("CARGO_BIN_EXE_portcullis")).with_file_name("portcullis-server");
         if !executable.exists() {
             return skip("portcullis-server is not built: `cargo build -p portcullis-server`");
@@ -36,8 +43,8 @@ impl Service {
         let home = tempfile::tempdir().unwrap();
         let state = home.path().join("state");
         let listen = "127.0.0.1:0".to_owned();
-        let process = spawn(&executable, &state, &listen);
-        let mut service = Self { executable, state, listen, process, _home: home };
+        let process = spawn(&executable, &state, &listen, environment);
+        let mut service = Self { executable, state, listen, environment, process, _home: home };
         if !service.await_ready() {
             let log = std::fs::read_to_string(service.state.with_extension("log")).unwrap_or_default();
             return skip(&format!("portcullis-server does not start here: {log}"));
@@ -64,7 +71,11 @@ impl Service {
     fn kill_and_restart(&mut self) {
         send_signal("KILL", self.process.id());
         self.process.wait().unwrap();
-        self.process = spawn(&self.executable, &self.state, &self.listen);
+        self.start_again();
+    }
+
+    fn start_again(&mut self) {
+        self.process = spawn(&self.executable, &self.state, &self.listen, self.environment);
         assert!(self.await_ready());
     }
 
@@ -83,13 +94,14 @@ impl Drop for Service {
     }
 }
 
-fn spawn(executable: &Path, state: &Path, listen: &str) -> Child {
+fn spawn(executable: &Path, state: &Path, listen: &str, environment: &[(&str, &str)]) -> Child {
     let log = File::create(state.with_extension("log")).unwrap();
     program(executable.to_str().unwrap())
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("PORTCULLIS_DATA_DIR", state)
         .env("PORTCULLIS_LISTEN", listen)
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)
@@ -143,4 +155,95 @@ fn a_watch_survives_the_death_of_the_real_service_and_tells_the_truth() {
     assert!(ended.stderr.contains("what it had done is unknown"), "{}", ended.stderr);
     let ended = service.client(["status", "doomed"]).run();
     assert!(ended.stdout.contains("lost"), "{}{}", ended.stdout, ended.stderr);
+}
+
+/// Numbers from 1 on, a hundred at a time, for some seconds.
+fn counting() -> String {
+    let hundreds = (0..30).map(|at| format!("seq {} {}; sleep 0.1", at * 100 + 1, at * 100 + 100));
+    hundreds.collect::<Vec<_>>().join("; ")
+}
+
+/// Asserts that these are the numbers from 1 on, each once and in order, and returns the last.
+#[track_caller]
+fn counted(output: &str) -> usize {
+    let numbers: Vec<usize> = output.lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(numbers, (1..=numbers.len()).collect::<Vec<_>>());
+    numbers.len()
+}
+
+const COUNTS: &[(&str, &str)] = &[("ALLOWED_COMMANDS", "seq,sleep")];
+
+#[test]
+fn a_watch_over_a_killed_and_restarted_service_shows_no_gap_and_nothing_twice() {
+    let Some(mut service) = Service::start_with(COUNTS) else { return };
+    let detached = service.client(["run", "--detach", "--id", "counting", &counting()]).run();
+    assert_eq!(detached.code, Some(0), "{}", detached.stderr);
+    let mut watching = service.client(["watch", "counting"]).start();
+    let mut shown = watching.await_stdout("\n500\n");
+    service.kill_and_restart();
+    let ended = watching.wait();
+    shown.push_str(&ended.stdout);
+    assert_eq!(ended.code, Some(125), "{}", ended.stderr);
+    assert!(ended.stderr.contains("connecting again"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("lost: the service died while it ran"), "{}", ended.stderr);
+    let last = counted(&shown);
+    let stored = service.client(["output", "counting"]).run().stdout;
+    // What was sent in the last moment before the death may not have been stored; never the other way round.
+    assert!(
+        (500..3_000).contains(&last) && shown.starts_with(&stored),
+        "{last}, {} stored",
+        counted(&stored)
+    );
+    // Whoever comes now sees what was stored, and the same end.
+    let late = service.client(["watch", "counting"]).run();
+    assert_eq!((late.code, late.stdout), (Some(125), stored));
+}
+
+#[test]
+fn a_watch_sees_the_whole_of_what_ends_while_the_service_drains() {
+    let Some(mut service) = Service::start_with(COUNTS) else { return };
+    let detached = service.client(["run", "--detach", "--id", "counting", &counting()]).run();
+    assert_eq!(detached.code, Some(0), "{}", detached.stderr);
+    let mut watching = service.client(["watch", "counting"]).start();
+    let mut shown = watching.await_stdout("\n500\n");
+    send_signal("TERM", service.process.id());
+    let ended = watching.wait();
+    shown.push_str(&ended.stdout);
+    assert_eq!((ended.code, counted(&shown)), (Some(0), 3_000), "{}", ended.stderr);
+    assert!(service.process.wait().unwrap().success());
+    service.start_again();
+    let stored = service.client(["output", "counting"]).run().stdout;
+    assert_eq!(counted(&stored), 3_000);
+}
+
+#[test]
+fn ctrl_c_on_a_terminal_ends_what_runs_on_the_real_service() {
+    let Some(service) = Service::start_with(COUNTS) else { return };
+    let data = service.state.to_str().unwrap();
+    let arguments = ["run", "--id", "long", "seq 1 3; sleep 60"];
+    let Some(mut terminal) = Terminal::start(&arguments, &[("PORTCULLIS_DATA_DIR", data)]) else { return };
+    terminal.await_shown("3\r\n");
+    terminal.press(3);
+    let (status, shown) = terminal.end();
+    assert_eq!(status.code(), Some(130), "{shown:?}");
+    let ended = service.client(["status", "--json", "long"]).run();
+    let record: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(
+        (&record["status"], &record["stdout"]),
+        (&"cancelled".into(), &"1\n2\n3\n".into()),
+        "{record:#}"
+    );
+}
+
+#[test]
+fn a_rotated_token_counts_from_the_next_start() {
+    let Some(mut service) = Service::start() else { return };
+    let old = service.client(["token", "print"]).run().stdout;
+    assert_eq!(service.client(["token", "rotate"]).run().code, Some(0));
+    let ended = service.client(["allowed"]).run();
+    assert!(ended.code == Some(125) && ended.stderr.contains("(auth/invalid-token)"), "{}", ended.stderr);
+    service.kill_and_restart();
+    assert_ne!(service.client(["token", "print"]).run().stdout, old);
+    let ended = service.client(["allowed"]).env("PORTCULLIS_TOKEN", old.trim()).run();
+    assert!(ended.stderr.contains("sign in again, or name another"), "{}", ended.stderr);
 }

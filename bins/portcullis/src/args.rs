@@ -1,12 +1,20 @@
 //! The command line of the command-line client, by clig.dev.
 
+mod own;
+mod policy;
+
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use portcullis_core::{ExecutionId, Status};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+pub(crate) use own::{Config, Man, Token};
+pub(crate) use policy::{Policy, PolicyCheck, PolicyDiff, PolicyExplain, PolicyLint, PolicyTest};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -59,25 +67,73 @@ pub(crate) struct Common {
 /// What can be done.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[command(flatten)]
+    OfService(OfService),
+    /// Work on rulebooks, without a service
+    #[command(subcommand, arg_required_else_help = true)]
+    #[command(after_help = "Examples:
+  portcullis policy test team.toml
+  portcullis policy check --rulebook team.toml --user bob 'rm -r build'")]
+    Policy(Policy),
+    /// Look at this program's own configuration
+    #[command(subcommand, arg_required_else_help = true)]
+    #[command(after_help = "Examples:
+  portcullis config check
+  portcullis --json config check")]
+    Config(Config),
+    /// Say where the token is that would be shown to the service; print it; make a new one
+    #[command(after_help = "Examples:
+  portcullis token
+  portcullis token print
+  portcullis token rotate")]
+    Token {
+        #[command(subcommand)]
+        action: Option<Token>,
+    },
+    /// Print the completions of a shell
+    #[command(after_help = "Examples:
+  portcullis completions bash > ~/.local/share/bash-completion/completions/portcullis
+  portcullis completions zsh > ~/.zfunc/_portcullis
+  portcullis completions fish > ~/.config/fish/completions/portcullis.fish")]
+    Completions {
+        /// Whose
+        #[arg(value_name = "SHELL", value_parser = own::shells())]
+        shell: Shell,
+    },
+    Man(Man),
+}
+
+/// What is asked of a service.
+#[derive(Debug, Subcommand)]
+pub(crate) enum OfService {
     Run(Run),
     /// Show the record of an execution
+    #[command(after_help = "Examples:
+  portcullis status test-123
+  portcullis status --json test-123")]
     Status(OfExecution),
     /// Follow an execution: its output from the beginning, then what comes
     ///
     /// Exits as `run` does. Ctrl-C leaves the execution running. A lost connection is made again, also over a
     /// restart of the service.
+    #[command(after_help = "Examples:
+  portcullis watch test-123")]
     Watch(OfExecution),
     /// Cancel an execution, and wait until nothing of it is left
+    ///
+    /// Exits with 1 when it had ended already.
+    #[command(after_help = "Examples:
+  portcullis cancel test-123")]
     Cancel(OfExecution),
     List(List),
     Output(Output),
     Check(Check),
     /// List what you may run
+    #[command(after_help = "Examples:
+  portcullis allowed
+  portcullis allowed --json")]
     Allowed,
     Verify(Verify),
-    /// Work on rulebooks, without a service
-    #[command(subcommand, arg_required_else_help = true)]
-    Policy(Policy),
 }
 
 /// Run a command line and stream its output
@@ -132,9 +188,12 @@ pub(crate) struct OfExecution {
 
 /// List your executions, newest first
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  portcullis list --status failed --since 2025-03-25T00:00:00Z
+  portcullis list --program grep -n 100 --json")]
 pub(crate) struct List {
     /// Only those with this status
-    #[arg(long, value_name = "STATUS", value_parser = status)]
+    #[arg(long, value_name = "STATUS", value_parser = status())]
     pub(crate) status: Option<Status>,
     /// Only those that name this program
     #[arg(long, value_name = "PROGRAM")]
@@ -157,6 +216,9 @@ pub(crate) struct List {
 ///
 /// Byte for byte, unless our output is a terminal: there, control characters but colours are written out.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  portcullis output test-123 > result
+  portcullis output --stream stderr test-123")]
 pub(crate) struct Output {
     /// Its id
     pub(crate) id: ExecutionId,
@@ -187,102 +249,10 @@ pub(crate) struct Check {
 /// running service, as any caller would. It runs nothing that writes, and leaves four short executions and two refusals
 /// in the records.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  portcullis verify
+  portcullis verify --url http://127.0.0.1:7000 --json")]
 pub(crate) struct Verify {}
-
-/// What can be done with a rulebook.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Policy {
-    Check(PolicyCheck),
-    Test(PolicyTest),
-    Lint(PolicyLint),
-    Diff(PolicyDiff),
-    Explain(PolicyExplain),
-    /// Print the JSON Schema of rulebooks
-    Schema,
-}
-
-/// Judge lines by a rulebook file, without a service
-///
-/// Exits with 0 when the line is allowed and 1 when it is not. With `--batch`, reads one JSON object a line on standard
-/// input, {"id", "user", "roles", "command"}, and answers each with one, in order: {"id", "verdict", "code", "span", "message", "rule",
-/// "suggestion"}.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  portcullis policy check --rulebook team.toml --user bob 'head -3 notes'
-  portcullis policy check --rulebook team.toml --batch < lines.jsonl")]
-pub(crate) struct PolicyCheck {
-    /// The rulebook: a file, or one that ships with this program: default, readonly, dev, fetch or team
-    /// [default: an allowlist of ls, echo, cat, grep, find, pwd]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) rulebook: Option<PathBuf>,
-    /// Who asks
-    #[arg(long, value_name = "NAME", default_value = "local")]
-    pub(crate) user: String,
-    /// A role of who asks; may be given more than once
-    #[arg(long, value_name = "NAME")]
-    pub(crate) role: Vec<String>,
-    /// Judge the JSON lines on standard input
-    #[arg(long, conflicts_with_all = ["line", "words", "user", "role"])]
-    pub(crate) batch: bool,
-    /// The command line, as one argument
-    #[arg(value_name = "COMMAND LINE", num_args = 0..)]
-    pub(crate) line: Vec<String>,
-    /// The words of one command
-    #[arg(last = true, value_name = "WORDS")]
-    pub(crate) words: Vec<String>,
-}
-
-/// Check a rulebook file and run the tests that it carries
-#[derive(Debug, Args)]
-pub(crate) struct PolicyTest {
-    /// The rulebook
-    pub(crate) file: PathBuf,
-    /// Name the options of each program that no test gives
-    #[arg(long)]
-    pub(crate) rows: bool,
-}
-
-/// Look for what a rulebook allows and most likely does not mean
-///
-/// Exits with 1 when there is something to look at.
-#[derive(Debug, Args)]
-pub(crate) struct PolicyLint {
-    /// The rulebook: a file, or the name of one that ships
-    pub(crate) file: PathBuf,
-}
-
-/// Show which lines two rulebooks judge differently
-///
-/// Exits with 1 when there is one.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  portcullis policy diff old.toml new.toml --lines audit-lines.txt
-  portcullis list --json | jq -r '.executions[].command' | portcullis policy diff old.toml new.toml")]
-pub(crate) struct PolicyDiff {
-    /// The rulebook before: a file, or the name of one that ships
-    pub(crate) old: PathBuf,
-    /// The rulebook after
-    pub(crate) new: PathBuf,
-    /// The file with the command lines, one a line [default: standard input]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) lines: Option<PathBuf>,
-    /// Who asks
-    #[arg(long, value_name = "NAME", default_value = "local")]
-    pub(crate) user: String,
-    /// A role of who asks; may be given more than once
-    #[arg(long, value_name = "NAME")]
-    pub(crate) role: Vec<String>,
-}
-
-/// Say in words what a rulebook allows a program, and to whom
-#[derive(Debug, Args)]
-pub(crate) struct PolicyExplain {
-    /// The program
-    pub(crate) program: String,
-    /// The rulebook [default: as for `check`]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) rulebook: Option<PathBuf>,
-}
 
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
@@ -304,10 +274,11 @@ fn time(text: &str) -> Result<String, String> {
         .map_err(|_| "a time of RFC 3339 is accepted, such as `2025-03-25T16:17:12Z`".into())
 }
 
-fn status(text: &str) -> Result<Status, String> {
-    Status::parse(text).ok_or_else(|| {
-        "`scheduled`, `running`, `completed`, `failed`, `cancelled`, `timeout` and `lost` are accepted".into()
-    })
+/// The words of `status`; completions know them.
+fn status() -> impl TypedValueParser<Value = Status> {
+    let words = ["scheduled", "running", "completed", "failed", "cancelled", "timeout", "lost"];
+    PossibleValuesParser::new(words)
+        .try_map(|word| Status::parse(&word).ok_or("this version knows no such status"))
 }
 
 #[cfg(test)]
@@ -321,10 +292,45 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// Returns a command and all below it, `help` left out.
+    fn all(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
+        found.push((path.to_owned(), command.clone()));
+        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+            all(below, &format!("{path} {}", below.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn every_command_has_examples_that_are_right() {
+        let mut commands = Vec::new();
+        all(&Cli::command(), "portcullis", &mut commands);
+        assert!(commands.len() > 20, "{}", commands.len());
+        for (path, command) in commands {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples = help.lines().skip_while(|line| *line != "Examples:").skip(1);
+            let examples: Vec<_> = examples.take_while(|line| !line.is_empty()).map(str::trim).collect();
+            assert!(!examples.is_empty(), "`{path}` has no examples");
+            for example in examples {
+                // A remark stands behind three blanks.
+                let line = example.split("   ").next().unwrap();
+                let words = shell_words::split(line).unwrap_or_else(|error| panic!("{example}: {error}"));
+                for part in words.split(|word| word == "|") {
+                    let part: Vec<_> =
+                        part.iter().take_while(|word| !["<", ">"].contains(&word.as_str())).collect();
+                    if part[0] == "portcullis"
+                        && let Err(error) = Cli::try_parse_from(&part)
+                    {
+                        panic!("{example}: {error}");
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_line_and_words_are_told_apart_by_the_two_dashes() {
         let parse = |arguments: &[&str]| match Cli::try_parse_from(arguments).unwrap().command {
-            Command::Run(run) => (run.line, run.words),
+            Command::OfService(OfService::Run(run)) => (run.line, run.words),
             other => panic!("{other:?}"),
         };
         assert_eq!(parse(&["portcullis", "run", "ls | cat"]), (vec!["ls | cat".into()], vec![]));
@@ -359,7 +365,7 @@ mod tests {
             (["run", "--timeout", "soon", "ls"], "seconds above 0"),
             (["run", "--env", "X", "ls"], "NAME=VALUE"),
             (["run", "--id", "../x", "ls"], "A-Z a-z 0-9"),
-            (["list", "--status", "done", "--json"], "`timeout` and `lost`"),
+            (["list", "--status", "done", "--json"], "timeout, lost"),
             (["list", "--since", "yesterday", "--json"], "2025-03-25T16:17:12Z"),
         ] {
             let error = Cli::try_parse_from(["portcullis"].iter().chain(&arguments)).unwrap_err();

@@ -1,8 +1,9 @@
 //! The Portcullis command-line client.
 //!
 //! [`args`] says what can be asked for, [`target`] finds the service, [`service`] asks it over [`http`], [`run`],
-//! [`show`] and [`verify`] present the answers, [`rulebook`] judges without a service. Results go to standard
-//! output, words of our own to standard error.
+//! [`show`] and [`verify`] present the answers, [`rulebook`] judges without a service, [`settings`] says what was found
+//! where, [`generate`] writes completions and manual pages. Results go to standard output, words of our own to standard
+//! error.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -10,15 +11,18 @@ mod denial;
 mod ending;
 mod failure;
 mod follow;
+mod generate;
 mod http;
 mod line;
 mod printer;
 mod progress;
 mod quote;
 mod reading;
+mod rotate;
 mod rulebook;
 mod run;
 mod service;
+mod settings;
 mod show;
 mod sse;
 mod target;
@@ -30,7 +34,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Cli, Command, Policy};
+use crate::args::{Cli, Command, Config, OfService, Policy, Token};
 use crate::failure::Failure;
 use crate::service::Service;
 use crate::target::{Target, Wishes};
@@ -52,28 +56,36 @@ fn main() -> ExitCode {
 async fn dispatch(cli: Cli, errors: Colour) -> Result<ExitCode, Failure> {
     let json = cli.common.json;
     let colour = Colour::decide(cli.common.no_color, &io::stdout());
-    if let Command::Policy(policy) = cli.command {
-        return match policy {
-            Policy::Check(args) => rulebook::check(args, json),
-            Policy::Test(args) => rulebook::test(&args, json),
-            Policy::Lint(args) => rulebook::lint(&args, json),
-            Policy::Diff(args) => rulebook::diff(args, json),
-            Policy::Explain(args) => rulebook::explain(&args, json),
-            Policy::Schema => rulebook::schema(),
-        };
-    }
     let wishes = Wishes::from_environment(cli.common.url, cli.common.token_file);
+    let command = match cli.command {
+        Command::Policy(policy) => {
+            return match policy {
+                Policy::Check(args) => rulebook::check(args, json),
+                Policy::Test(args) => rulebook::test(&args, json),
+                Policy::Lint(args) => rulebook::lint(&args, json),
+                Policy::Diff(args) => rulebook::diff(args, json),
+                Policy::Explain(args) => rulebook::explain(&args, json),
+                Policy::Schema => rulebook::schema(),
+            };
+        }
+        Command::Config(Config::Check) => return settings::check(&wishes, json),
+        Command::Token { action: None } => return settings::token_place(&wishes, json),
+        Command::Token { action: Some(Token::Print) } => return settings::token_print(&wishes, json),
+        Command::Token { action: Some(Token::Rotate) } => return settings::token_rotate(&wishes, json),
+        Command::Completions { shell } => return generate::completions(shell),
+        Command::Man(args) => return generate::man(&args),
+        Command::OfService(command) => command,
+    };
     let service = Service::at(Target::find(&wishes)?);
-    match cli.command {
-        Command::Run(args) => run::run(&service, args, json, errors).await,
-        Command::Watch(args) => run::watch(&service, &args.id, json, errors).await,
-        Command::Status(args) => reading::status(&service, &args.id, json, colour).await,
-        Command::Cancel(args) => reading::cancel(&service, &args.id, json, colour).await,
-        Command::List(args) => reading::list(&service, &args, json, colour).await,
-        Command::Output(args) => reading::output(&service, &args, json).await,
-        Command::Check(args) => reading::check(&service, args, json).await,
-        Command::Allowed => reading::allowed(&service, json).await,
-        Command::Verify(_) => verify::verify(&service, json, colour).await,
-        Command::Policy(_) => Ok(ExitCode::SUCCESS),
+    match command {
+        OfService::Run(args) => run::run(&service, args, json, errors).await,
+        OfService::Watch(args) => run::watch(&service, &args.id, json, errors).await,
+        OfService::Status(args) => reading::status(&service, &args.id, json, colour).await,
+        OfService::Cancel(args) => reading::cancel(&service, &args.id, json, colour).await,
+        OfService::List(args) => reading::list(&service, &args, json, colour).await,
+        OfService::Output(args) => reading::output(&service, &args, json).await,
+        OfService::Check(args) => reading::check(&service, args, json).await,
+        OfService::Allowed => reading::allowed(&service, json).await,
+        OfService::Verify(_) => verify::verify(&service, json, colour).await,
     }
 }

@@ -94,7 +94,8 @@ impl CallError {
 impl Service {
     /// Opens nothing yet.
     pub(crate) fn at(target: Target) -> Self {
-        Self { client: Client::new(target.url, target.token), passed_over: target.passed_over }
+        let token = target.token.map(|token| token.secret);
+        Self { client: Client::new(target.url, token), passed_over: target.passed_over }
     }
 
     /// Returns the client beneath, for calls that are not the API's.

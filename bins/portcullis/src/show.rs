@@ -19,8 +19,16 @@ const COMMAND_WIDTH: usize = 60;
 /// # Errors
 /// When standard output cannot be written. That nobody reads it is not an error: there is nobody to tell.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    print_bytes(text.as_bytes())
+}
+
+/// Prints a result that need not be text.
+///
+/// # Errors
+/// See [`print()`].
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(format!("the result cannot be written: {error}")))
         }

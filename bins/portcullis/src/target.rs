@@ -6,28 +6,76 @@
 //! alone: `--url` to another host does not take it along.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use portcullis_api::{Surroundings, TOKEN_FILE, URL_FILE, state_directories};
 use portcullis_core::Secret;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::http::BaseUrl;
 
+/// Name of the configuration file.
+const CONFIG_FILE: &str = "cli.toml";
+const URL_VARIABLE: &str = "PORTCULLIS_URL";
+const TOKEN_FILE_VARIABLE: &str = "PORTCULLIS_TOKEN_FILE";
+const TOKEN_VARIABLE: &str = "PORTCULLIS_TOKEN";
 /// Where the service is when nothing says otherwise.
 pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:5000";
 /// The largest token, and the largest file that is read for one.
 const FILE_LIMIT_BYTES: u64 = 64 * 1024;
 
+/// Where something was said or found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A flag.
+    Flag(&'static str),
+    /// A variable of the environment.
+    Environment(&'static str),
+    /// `cli.toml`.
+    Config(PathBuf),
+    /// A file that a service on this machine has left.
+    Found(PathBuf),
+    /// Nobody said anything.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(flag) => write!(f, "flag {flag}"),
+            Self::Environment(variable) => write!(f, "environment {variable}"),
+            Self::Config(path) => write!(f, "{}", path.display()),
+            Self::Found(path) => write!(f, "found at {}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+impl Origin {
+    /// Writes it for programs.
+    pub(crate) fn json(&self) -> Value {
+        match self {
+            Self::Flag(flag) => json!({ "kind": "flag", "flag": flag }),
+            Self::Environment(variable) => json!({ "kind": "environment", "variable": variable }),
+            Self::Config(path) => json!({ "kind": "file", "path": path }),
+            Self::Found(path) => json!({ "kind": "found", "path": path }),
+            Self::Default => json!({ "kind": "default" }),
+        }
+    }
+}
+
 /// What flags and environment say.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wishes {
     /// `--url` or `PORTCULLIS_URL`
-    pub(crate) url: Option<String>,
+    pub(crate) url: Option<(String, Origin)>,
     /// `--token-file` or `PORTCULLIS_TOKEN_FILE`
-    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) token_file: Option<(PathBuf, Origin)>,
     /// `PORTCULLIS_TOKEN`
     pub(crate) token: Option<Secret>,
     /// The directory of `cli.toml`.
@@ -46,27 +94,39 @@ impl Wishes {
             .map(PathBuf::from)
             .filter(|path| path.is_absolute())
             .or_else(|| home.clone().map(|home| PathBuf::from(home).join(".config")));
+        let url = url.map(|url| (url, Origin::Flag("--url")));
+        let token_file = token_file.map(|file| (file, Origin::Flag("--token-file")));
+        let url_variable =
+            || variable(URL_VARIABLE).map(|value| (text(value), Origin::Environment(URL_VARIABLE)));
+        let file_variable = || {
+            let file = variable(TOKEN_FILE_VARIABLE).map(PathBuf::from);
+            file.map(|file| (file, Origin::Environment(TOKEN_FILE_VARIABLE)))
+        };
         Self {
-            url: url.or_else(|| variable("PORTCULLIS_URL").map(text)),
-            token_file: token_file.or_else(|| variable("PORTCULLIS_TOKEN_FILE").map(PathBuf::from)),
-            token: variable("PORTCULLIS_TOKEN").map(|value| Secret::new(text(value))),
+            url: url.or_else(url_variable),
+            token_file: token_file.or_else(file_variable),
+            token: variable(TOKEN_VARIABLE).map(|value| Secret::new(text(value))),
             config_directory: config.map(|config| config.join("portcullis")),
             surroundings: Surroundings {
                 data_dir: variable("PORTCULLIS_DATA_DIR"),
                 state_directory: variable("STATE_DIRECTORY"),
                 xdg_state_home: variable("XDG_STATE_HOME"),
                 home,
-                root: runs_as_root(),
+                root: our_uid() == Some(0),
             },
         }
     }
+
+    /// Returns the path of the configuration file, whether it is there or not.
+    pub(crate) fn config_file(&self) -> Option<PathBuf> {
+        self.config_directory.as_ref().map(|directory| directory.join(CONFIG_FILE))
+    }
 }
 
-/// Root's processes own their directory in `/proc`; where there is none, it is not the Linux that the service
-/// needs, and a guess costs nothing but the order of two directories.
-fn runs_as_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+/// Returns the user that we are: our processes own their directory in `/proc`. Where there is none, it is not the Linux
+/// that the service needs, and nobody knows.
+pub(crate) fn our_uid() -> Option<u32> {
+    std::fs::metadata("/proc/self").ok().map(|metadata| metadata.uid())
 }
 
 /// `$XDG_CONFIG_HOME/portcullis/cli.toml`.
@@ -82,10 +142,23 @@ struct Config {
 pub(crate) struct Target {
     /// The service.
     pub(crate) url: BaseUrl,
+    /// Who said where it is.
+    pub(crate) url_origin: Origin,
     /// The token, if one was found.
-    pub(crate) token: Option<Secret>,
+    pub(crate) token: Option<Token>,
     /// Why tokens that are there were not taken; worth telling when the service asks for one.
     pub(crate) passed_over: Vec<String>,
+}
+
+/// A token, and where it came from.
+#[derive(Debug)]
+pub(crate) struct Token {
+    /// The token itself.
+    pub(crate) secret: Secret,
+    /// The file that holds it, if it lies in one.
+    pub(crate) file: Option<PathBuf>,
+    /// Who named or left it.
+    pub(crate) origin: Origin,
 }
 
 impl Target {
@@ -94,29 +167,42 @@ impl Target {
     /// # Errors
     /// When what was named is not there or not usable. What is merely not found is left out.
     pub(crate) fn find(wishes: &Wishes) -> Result<Self, Failure> {
-        let config = read_config(wishes.config_directory.as_deref())?;
+        let config = read_config(wishes.config_file().as_deref())?;
+        let configured = || Origin::Config(wishes.config_file().unwrap_or_default());
         let directories = state_directories(&wishes.surroundings);
-        let named_url = wishes.url.clone().or(config.url);
-        let found_url =
-            || directories.iter().find_map(|directory| read_small(&directory.join(URL_FILE)).ok());
-        let text = named_url.or_else(found_url).unwrap_or_else(|| DEFAULT_URL.to_owned());
-        let url = BaseUrl::parse(&text).map_err(|error| Failure::new(error.to_string()))?;
-        if let Some(file) = &wishes.token_file {
-            return Ok(Self { url, token: Some(read_named(file)?), passed_over: Vec::new() });
-        }
-        if let Some(token) = wishes.token.clone() {
-            return Ok(Self { url, token: Some(token), passed_over: Vec::new() });
-        }
-        if let Some(file) = &config.token_file {
-            return Ok(Self { url, token: Some(read_named(file)?), passed_over: Vec::new() });
-        }
-        let (token, passed_over) = find_local_token(&url, &directories);
-        Ok(Self { url, token, passed_over })
+        let found_url = || {
+            directories.iter().map(|directory| directory.join(URL_FILE)).find_map(|file| {
+                let text = read_small(&file).ok()?;
+                Some((text, Origin::Found(file)))
+            })
+        };
+        let named_url = wishes.url.clone().or_else(|| Some((config.url.clone()?, configured())));
+        let (text, url_origin) =
+            named_url.or_else(found_url).unwrap_or_else(|| (DEFAULT_URL.to_owned(), Origin::Default));
+        let url = BaseUrl::parse(&text)
+            .map_err(|error| Failure::new(error.to_string()).hint(format!("it is from: {url_origin}")))?;
+        let from_file = |file: PathBuf, origin: Origin| {
+            let secret = read_named(&file, &origin)?;
+            Ok::<_, Failure>(Token { secret, file: Some(file), origin })
+        };
+        let token = if let Some((file, origin)) = wishes.token_file.clone() {
+            Some(from_file(file, origin)?)
+        } else if let Some(secret) = wishes.token.clone() {
+            Some(Token { secret, file: None, origin: Origin::Environment(TOKEN_VARIABLE) })
+        } else if let Some(file) = config.token_file {
+            // A path in a file is meant from where that file lies.
+            let directory = wishes.config_directory.clone().unwrap_or_default();
+            Some(from_file(directory.join(file), configured())?)
+        } else {
+            let (token, passed_over) = find_local_token(&url, &directories);
+            return Ok(Self { url, url_origin, token, passed_over });
+        };
+        Ok(Self { url, url_origin, token, passed_over: Vec::new() })
     }
 }
 
 /// Looks for the token that a service on this machine has left for its owner.
-fn find_local_token(url: &BaseUrl, directories: &[PathBuf]) -> (Option<Secret>, Vec<String>) {
+fn find_local_token(url: &BaseUrl, directories: &[PathBuf]) -> (Option<Token>, Vec<String>) {
     let mut passed_over = Vec::new();
     for directory in directories {
         let file = directory.join(TOKEN_FILE);
@@ -132,7 +218,8 @@ fn find_local_token(url: &BaseUrl, directories: &[PathBuf]) -> (Option<Secret>, 
         let owner = read_small(&directory.join(URL_FILE)).ok().and_then(|text| BaseUrl::parse(&text).ok());
         let belongs = owner.map_or(url.is_loopback(), |owner| owner.is_same_place(url));
         if belongs {
-            return (Some(Secret::new(token)), passed_over);
+            let (secret, origin) = (Secret::new(token), Origin::Found(file.clone()));
+            return (Some(Token { secret, file: Some(file), origin }), passed_over);
         }
         passed_over.push(format!(
             "the token in `{}` belongs to another service and was not sent to `{url}`",
@@ -142,11 +229,10 @@ fn find_local_token(url: &BaseUrl, directories: &[PathBuf]) -> (Option<Secret>, 
     (None, passed_over)
 }
 
-fn read_config(directory: Option<&Path>) -> Result<Config, Failure> {
-    let Some(file) = directory.map(|directory| directory.join("cli.toml")) else {
-        return Ok(Config::default());
-    };
-    match read_small(&file) {
+fn read_config(file: Option<&Path>) -> Result<Config, Failure> {
+    let Some(file) = file else { return Ok(Config::default()) };
+    // As it is: a place in it counts from its beginning.
+    match read_at_most(file) {
         Ok(text) => toml::from_str(&text).map_err(|error| {
             Failure::new(format!("`{}` is wrong: {}", file.display(), error.to_string().trim_end()))
                 .hint("known settings are `url` and `token_file`")
@@ -156,24 +242,36 @@ fn read_config(directory: Option<&Path>) -> Result<Config, Failure> {
     }
 }
 
-fn read_named(file: &Path) -> Result<Secret, Failure> {
+fn read_named(file: &Path, origin: &Origin) -> Result<Secret, Failure> {
+    let named = |failure: Failure| failure.hint(format!("it is named by: {origin}"));
     match read_small(file) {
         Ok(token) if token.is_empty() => {
-            Err(Failure::new(format!("the token file `{}` is empty", file.display())))
+            Err(named(Failure::new(format!("the token file `{}` is empty", file.display()))))
         }
         Ok(token) => Ok(Secret::new(token)),
         Err(error) => {
-            Err(Failure::new(format!("the token file `{}` cannot be read: {error}", file.display())))
+            let failure =
+                Failure::new(format!("the token file `{}` cannot be read: {error}", file.display()));
+            Err(named(match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    failure.hint("its owner can read it: run this as them, or let them give you a token")
+                }
+                _ => failure,
+            }))
         }
     }
 }
 
 /// Reads a file of ours without its surrounding blanks.
 fn read_small(file: &Path) -> io::Result<String> {
+    Ok(read_at_most(file)?.trim().to_owned())
+}
+
+fn read_at_most(file: &Path) -> io::Result<String> {
     use std::io::Read;
     let mut text = String::new();
     std::fs::File::open(file)?.take(FILE_LIMIT_BYTES).read_to_string(&mut text)?;
-    Ok(text.trim().to_owned())
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -208,11 +306,15 @@ mod tests {
         }
     }
 
+    fn url(text: &str) -> Option<(String, Origin)> {
+        Some((text.into(), Origin::Environment(URL_VARIABLE)))
+    }
+
     #[track_caller]
     fn check(wishes: &Wishes, url: &str, token: Option<&str>) {
         let target = Target::find(wishes).unwrap();
         assert_eq!(target.url.to_string(), url);
-        assert_eq!(target.token.as_ref().map(Secret::reveal), token);
+        assert_eq!(target.token.as_ref().map(|token| token.secret.reveal()), token);
     }
 
     #[test]
@@ -238,8 +340,8 @@ mod tests {
         check(&wishes, "http://127.0.0.1:7001", None);
         wishes.token = Some(Secret::new("variable"));
         check(&wishes, "http://127.0.0.1:7001", Some("variable"));
-        wishes.token_file = Some(machine.home.path().join("mine"));
-        wishes.url = Some("http://127.0.0.1:7002".into());
+        wishes.token_file = Some((machine.home.path().join("mine"), Origin::Flag("--token-file")));
+        wishes.url = Some(("http://127.0.0.1:7002".into(), Origin::Flag("--url")));
         check(&wishes, "http://127.0.0.1:7002", Some("named"));
     }
 
@@ -247,12 +349,12 @@ mod tests {
     fn a_found_token_is_not_carried_to_another_service() {
         let machine = Machine::new(&[("state/url", "http://127.0.0.1:7000"), ("state/token", "abc")]);
         for elsewhere in ["http://example.com:7000", "http://127.0.0.1:9"] {
-            let wishes = Wishes { url: Some(elsewhere.into()), ..machine.wishes() };
+            let wishes = Wishes { url: url(elsewhere), ..machine.wishes() };
             let target = Target::find(&wishes).unwrap();
             assert!(target.token.is_none());
             assert!(target.passed_over[0].contains("belongs to another service"), "{:?}", target.passed_over);
         }
-        let wishes = Wishes { url: Some("http://localhost:7000".into()), ..machine.wishes() };
+        let wishes = Wishes { url: url("http://localhost:7000"), ..machine.wishes() };
         check(&wishes, "http://localhost:7000", Some("abc"));
     }
 
@@ -263,10 +365,13 @@ mod tests {
         assert!(error.message().contains("unknown field `ulr`"), "{}", error.message());
         let machine = Machine::new(&[("empty", " \n")]);
         for (file, problem) in [("empty", "is empty"), ("absent", "cannot be read")] {
-            let wishes = Wishes { token_file: Some(machine.home.path().join(file)), ..machine.wishes() };
+            let wishes = Wishes {
+                token_file: Some((machine.home.path().join(file), Origin::Flag("--token-file"))),
+                ..machine.wishes()
+            };
             assert!(Target::find(&wishes).unwrap_err().message().contains(problem));
         }
-        let wishes = Wishes { url: Some("localhost".into()), ..machine.wishes() };
+        let wishes = Wishes { url: url("localhost"), ..machine.wishes() };
         assert!(Target::find(&wishes).unwrap_err().message().contains("http://HOST:PORT"));
     }
 }
