@@ -235,6 +235,22 @@ pub trait ExecutionStore: Send + Sync {
         max_bytes: usize,
     ) -> Result<Vec<OutputChunk>, StoreError>;
 
+    /// Finds a place in the stored output up to a chunk, by counting the bytes of both streams, or of one alone. Takes
+    /// memory for a bounded part of the output at most, wherever the place is.
+    async fn locate(&self, id: &ExecutionId, place: Place) -> Result<Located, StoreError> {
+        let mut finder = Finder::new(place);
+        let mut seq = 0;
+        while seq < place.last_seq {
+            let chunks = self.output(id, seq, LOCATE_BYTES).await?;
+            let Some(last) = chunks.last() else { break };
+            seq = last.seq;
+            for chunk in &chunks {
+                finder.pass(chunk.seq, chunk.stream, chunk.bytes.len() as u64);
+            }
+        }
+        Ok(finder.found())
+    }
+
     /// Lists records, newest first.
     async fn list(&self, query: &ListQuery) -> Result<ListPage, StoreError>;
 
@@ -265,6 +281,66 @@ pub trait ExecutionStore: Send + Sync {
     /// What a write would meet.
     async fn probe(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+}
+
+/// How much output is looked at at once to find a place in it.
+const LOCATE_BYTES: usize = 256 * 1024;
+
+/// A place in stored output: so many bytes behind its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Counts the bytes of this stream alone; `None` counts both, in order of arrival.
+    pub stream: Option<OutputStream>,
+    /// Where the output ends: later chunks do not count.
+    pub last_seq: u64,
+    /// Bytes in front of the place.
+    pub offset: u64,
+}
+
+/// Where a place is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Located {
+    /// Bytes of the whole output that counts.
+    pub total_bytes: u64,
+    /// The chunk to read behind.
+    pub after_seq: u64,
+    /// Bytes in front of the place, of those that count, behind that chunk.
+    pub skip_bytes: u64,
+}
+
+/// Finds a place while one chunk after another goes by.
+#[derive(Debug, Clone)]
+pub struct Finder {
+    place: Place,
+    located: Located,
+}
+
+impl Finder {
+    /// Begins in front of the first chunk.
+    #[must_use]
+    pub fn new(place: Place) -> Self {
+        Self { place, located: Located { skip_bytes: place.offset, ..Located::default() } }
+    }
+
+    /// Counts the next chunk.
+    pub fn pass(&mut self, seq: u64, stream: OutputStream, bytes: u64) {
+        let Self { place, located } = self;
+        if seq > place.last_seq {
+            return;
+        }
+        let bytes = if place.stream.is_none_or(|wanted| wanted == stream) { bytes } else { 0 };
+        located.total_bytes += bytes;
+        if located.total_bytes <= place.offset {
+            located.after_seq = seq;
+            located.skip_bytes = place.offset - located.total_bytes;
+        }
+    }
+
+    /// Returns where the place is. One behind the end is behind the last chunk.
+    #[must_use]
+    pub fn found(&self) -> Located {
+        self.located
     }
 }
 

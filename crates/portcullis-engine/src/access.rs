@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use portcullis_core::{
-    Execution, ExecutionId, ListPage, ListQuery, OutputChunk, Principal, Status, StopReason, StoreError,
+    Execution, ExecutionId, ListPage, ListQuery, Located, OutputChunk, Place, Principal, Status, StopReason,
+    StoreError,
 };
 use tracing::info;
 
@@ -68,6 +69,18 @@ pub(crate) async fn output(
         read(shared, principal, id).await?;
     }
     Ok(catching_store("read output", shared.parts.store.output(id, after_seq, max_bytes)).await?)
+}
+
+pub(crate) async fn locate(
+    shared: &Shared,
+    principal: &Principal,
+    id: &ExecutionId,
+    place: Place,
+) -> Result<Located, AccessError> {
+    if shared.live_of(&principal.id, id).is_none() {
+        read(shared, principal, id).await?;
+    }
+    Ok(catching_store("find a place in output", shared.parts.store.locate(id, place)).await?)
 }
 
 pub(crate) async fn list(

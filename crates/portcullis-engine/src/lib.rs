@@ -133,8 +133,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_core::{
-    AllowedProgram, Execution, ExecutionId, ListPage, ListQuery, OutputChunk, Principal, StoreError,
-    Submission, Verdict,
+    AllowedProgram, Execution, ExecutionId, ListPage, ListQuery, Located, OutputChunk, Place, Principal,
+    StoreError, Submission, Verdict,
 };
 
 pub use panics::Panicked;
@@ -223,6 +223,20 @@ impl Engine {
         max_bytes: usize,
     ) -> Result<Vec<OutputChunk>, AccessError> {
         access::output(&self.shared, principal, id, after_seq, max_bytes).await
+    }
+
+    /// Finds a place in the stored output of an execution of this principal; see
+    /// [`ExecutionStore::locate`](portcullis_core::ExecutionStore::locate).
+    ///
+    /// # Errors
+    /// See [`AccessError`].
+    pub async fn locate(
+        &self,
+        principal: &Principal,
+        id: &ExecutionId,
+        place: Place,
+    ) -> Result<Located, AccessError> {
+        access::locate(&self.shared, principal, id, place).await
     }
 
     /// Lists executions of this principal, whatever owner the query names.

@@ -67,6 +67,7 @@ macro_rules! conformance_tests {
             an_empty_chunk_and_a_number_below_one_are_refused
             output_for_an_ended_execution_is_refused
             output_is_read_in_whole_chunks_that_fit
+            a_place_in_the_output_is_found_by_its_bytes
             the_last_output_and_the_ending_are_written_together_or_not_at_all
             outputs_of_several_executions_stay_apart
             the_same_chunks_from_two_sides_at_once_are_stored_once

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use portcullis_core::{Closing, ExecutionStore, Finish, OutputChunk, Status};
+use portcullis_core::{Closing, ExecutionStore, Finish, OutputChunk, OutputStream, Place, Status};
 
 use super::{accept, after, assert_refused, assert_unknown, chunk, completed, id, new};
 
@@ -97,6 +97,45 @@ pub async fn output_is_read_in_whole_chunks_that_fit(store: Arc<dyn ExecutionSto
     ] {
         assert_eq!(seqs(&*store, after_seq, max_bytes).await, wanted, "{after_seq} {max_bytes}");
     }
+}
+
+/// In both streams or one, on a border and within a chunk, at the beginning and behind the end.
+pub async fn a_place_in_the_output_is_found_by_its_bytes(store: Arc<dyn ExecutionStore>) {
+    use OutputStream::{Stderr, Stdout};
+    accept(&*store, new("a")).await;
+    // Large ones too, which a store may read in several steps: 600,004 bytes of one stream, 4 of the other.
+    let pieces: [(OutputStream, &[u8]); 5] = [
+        (Stdout, b"ab"),
+        (Stderr, b"cd"),
+        (Stdout, &[b'x'; 300_000]),
+        (Stderr, b"ef"),
+        (Stdout, &[b'y'; 300_002]),
+    ];
+    let chunks = (1..).zip(pieces).map(|(seq, (stream, bytes))| OutputChunk { stream, ..chunk(seq, bytes) });
+    store.append(&id("a"), chunks.collect()).await.unwrap();
+    for (stream, last_seq, offset, wanted) in [
+        (None, 0, 0, (0, 0, 0)),
+        (None, 0, 7, (0, 0, 7)),
+        (None, 5, 0, (600_008, 0, 0)),
+        (None, 5, 1, (600_008, 0, 1)),
+        (None, 5, 2, (600_008, 1, 0)),
+        (None, 5, 300_004, (600_008, 3, 0)),
+        (None, 5, 500_000, (600_008, 4, 199_994)),
+        (None, 5, 600_008, (600_008, 5, 0)),
+        (None, 3, 300_000, (300_004, 2, 299_996)),
+        (Some(Stdout), 5, 300_002, (600_004, 4, 0)),
+        (Some(Stdout), 5, 300_003, (600_004, 4, 1)),
+        (Some(Stderr), 5, 0, (4, 1, 0)),
+        (Some(Stderr), 5, 3, (4, 3, 1)),
+        (Some(Stderr), 5, 9, (4, 5, 5)),
+        (None, u64::MAX, 1, (600_008, 0, 1)),
+    ] {
+        let place = Place { stream, last_seq, offset };
+        let found = store.locate(&id("a"), place).await.unwrap();
+        let found = (found.total_bytes, found.after_seq, found.skip_bytes);
+        assert_eq!(found, wanted, "{place:?}");
+    }
+    assert_unknown(store.locate(&id("b"), Place { stream: None, last_seq: 1, offset: 0 }).await);
 }
 
 /// Also when another ending stands, and when the output does not follow what is stored.

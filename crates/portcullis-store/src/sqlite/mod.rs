@@ -24,7 +24,7 @@ use std::thread;
 use async_trait::async_trait;
 use portcullis_core::{
     Acceptance, Claim, Closing, Confinement, Delivery, Execution, ExecutionId, ExecutionStore, Finish,
-    ListPage, ListQuery, NewExecution, OutputChunk, Recovery, Refusal, StoreError,
+    ListPage, ListQuery, Located, NewExecution, OutputChunk, Place, Recovery, Refusal, StoreError,
 };
 use time::OffsetDateTime;
 
@@ -162,6 +162,13 @@ impl ExecutionStore for SqliteStore {
         let id = id.clone();
         self.readers
             .read("read output", move |connection| queries::output(connection, &id, after_seq, max_bytes))
+            .await
+    }
+
+    async fn locate(&self, id: &ExecutionId, place: Place) -> Result<Located, StoreError> {
+        let id = id.clone();
+        self.readers
+            .read("find a place in output", move |connection| queries::locate(connection, &id, place))
             .await
     }
 

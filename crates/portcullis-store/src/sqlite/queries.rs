@@ -1,6 +1,8 @@
 //! The reading operations, each on whatever connection it is given.
 
-use portcullis_core::{Execution, ExecutionId, ListPage, ListQuery, OutputChunk, Refusal, StoreError};
+use portcullis_core::{
+    Execution, ExecutionId, Finder, ListPage, ListQuery, Located, OutputChunk, Place, Refusal, StoreError,
+};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 
@@ -22,17 +24,36 @@ pub(super) fn known(connection: &Connection, id: &ExecutionId) -> Result<Stored,
     find(connection, id)?.ok_or_else(|| StoreError::Unknown(id.clone()).into())
 }
 
+/// Finds the place in the file of an execution that must exist.
+fn number(connection: &Connection, id: &ExecutionId) -> Result<i64, Trouble> {
+    let n: Option<i64> = connection
+        .prepare_cached("SELECT n FROM executions WHERE id = ?")?
+        .query_row([id.as_str()], |row| row.get(0))
+        .optional()?;
+    n.ok_or_else(|| StoreError::Unknown(id.clone()).into())
+}
+
+/// Reads lengths and no bytes: SQLite takes the length of a blob from the header of its row, and does not load it.
+pub(super) fn locate(connection: &Connection, id: &ExecutionId, place: Place) -> Result<Located, Trouble> {
+    let n = number(connection, id)?;
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, stream, length(bytes) FROM chunks WHERE execution = ? AND seq <= ? ORDER BY seq",
+    )?;
+    let mut rows = statement.query(params![n, to_integer(place.last_seq)])?;
+    let mut finder = Finder::new(place);
+    while let Some(row) = rows.next()? {
+        finder.pass(rows::count(row, 0)?, rows::stream(row, 1)?, rows::count(row, 2)?);
+    }
+    Ok(finder.found())
+}
+
 pub(super) fn output(
     connection: &Connection,
     id: &ExecutionId,
     after_seq: u64,
     max_bytes: usize,
 ) -> Result<Vec<OutputChunk>, Trouble> {
-    let n: Option<i64> = connection
-        .prepare_cached("SELECT n FROM executions WHERE id = ?")?
-        .query_row([id.as_str()], |row| row.get(0))
-        .optional()?;
-    let n = n.ok_or_else(|| StoreError::Unknown(id.clone()))?;
+    let n = number(connection, id)?;
     let mut statement = connection.prepare_cached(
         "SELECT seq, stream, at, bytes FROM chunks WHERE execution = ? AND seq > ? ORDER BY seq",
     )?;

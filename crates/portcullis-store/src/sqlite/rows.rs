@@ -67,15 +67,19 @@ pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
 
 /// Reads a row of `seq, stream, at, bytes`.
 pub(super) fn chunk(row: &Row<'_>) -> rusqlite::Result<OutputChunk> {
-    let stream = |text: &str| {
-        [OutputStream::Stdout, OutputStream::Stderr].into_iter().find(|stream| stream.as_str() == text)
-    };
     Ok(OutputChunk {
         seq: count(row, 0)?,
-        stream: parsed(row, 1, stream)?,
+        stream: stream(row, 1)?,
         at: time(row.get(2)?),
         bytes: row.get(3)?,
     })
+}
+
+pub(super) fn stream(row: &Row<'_>, column: usize) -> rusqlite::Result<OutputStream> {
+    let named = |text: &str| {
+        [OutputStream::Stdout, OutputStream::Stderr].into_iter().find(|stream| stream.as_str() == text)
+    };
+    parsed(row, column, named)
 }
 
 /// Reads a row of `at, principal, principal_name, execution_id, command, denial, provenance`.
