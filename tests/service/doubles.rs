@@ -234,6 +234,8 @@ pub(crate) struct Brittle {
     pub(crate) silent: AtomicBool,
     /// How many trials there were.
     pub(crate) probes: AtomicUsize,
+    /// How much output was read for somebody.
+    pub(crate) output_bytes_read: AtomicUsize,
 }
 
 impl Brittle {
@@ -273,7 +275,14 @@ impl ExecutionStore for Brittle {
     }
 
     async fn output(&self, id: &ExecutionId, after: u64, max: usize) -> Result<Vec<OutputChunk>, StoreError> {
-        self.well("read output")?.output(id, after, max).await
+        let chunks = self.well("read output")?.output(id, after, max).await?;
+        let bytes = chunks.iter().map(|chunk| chunk.bytes.len()).sum();
+        self.output_bytes_read.fetch_add(bytes, Ordering::SeqCst);
+        Ok(chunks)
+    }
+
+    async fn locate(&self, id: &ExecutionId, place: Place) -> Result<Located, StoreError> {
+        self.well("find a place in output")?.locate(id, place).await
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage, StoreError> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use portcullis_api::ProblemCode as Code;
+use portcullis_core::ExecutionStore as _;
 use serde_json::json;
 
 use crate::answers::{Event, Stream};
@@ -150,4 +151,22 @@ async fn a_watcher_that_stops_reading_is_let_go_and_disturbs_nobody() {
     }
     assert!(begun.elapsed() < PATIENCE);
     served.get("/api/commands/x").await.expect_status(200);
+}
+
+#[tokio::test]
+async fn a_position_that_retention_has_removed_is_said_to_be_gone() {
+    let served = Served::start().await;
+    run_in_three_pieces(&served).await;
+    let later = time::OffsetDateTime::now_utc() + Duration::from_secs(1);
+    assert_eq!(served.store.expire(later).await.unwrap(), 1);
+    for position in ["0", "2", "4"] {
+        let asked = served.request("GET", "/api/commands/x/events").header("last-event-id", position);
+        let problem = asked.send().await.expect_status(404).expect_problem(Code::ExecutionNotFound);
+        assert!(problem.detail.contains("removed when its retention was over"), "{problem}");
+    }
+    // Under its name there may be another one by now, which has not come so far.
+    served.run("x", "echo x").await;
+    let asked = served.request("GET", "/api/commands/x/events").header("last-event-id", "4");
+    let problem = asked.send().await.expect_status(400).expect_problem(Code::RequestInvalid);
+    assert!(problem.detail.contains("the last event of this execution is 2"), "{problem}");
 }

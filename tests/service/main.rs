@@ -18,6 +18,7 @@ mod callers;
 mod connections;
 mod deploy;
 mod doctor;
+mod earlier;
 mod events;
 mod health;
 mod ids;

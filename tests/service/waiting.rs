@@ -22,7 +22,7 @@ async fn read(served: &Served, prefer: &str, id: &str) -> Answer {
 async fn one_request_goes_from_the_line_to_the_final_record() {
     let served = Served::start().await;
     let answer = submit(&served, "wait=20", json!({"executionId": "a", "command": "echo hello"})).await;
-    let answer = answer.expect_status(201);
+    let answer = answer.expect_status(200);
     assert_eq!(answer.header("location"), "/api/commands/a");
     assert_eq!(answer.header("preference-applied"), "wait=20");
     let record: ExecutionView = answer.read();
@@ -49,7 +49,7 @@ async fn a_read_waits_for_the_end_and_no_longer_than_it_prefers() {
     let served = Served::start().await;
     served.submit(json!({"executionId": "a", "command": "sleep"})).await.expect_status(201);
     let began = Instant::now();
-    let answer = read(&served, "respond-async, wait=1", "a").await.expect_status(200);
+    let answer = read(&served, "wait=1, respond-async", "a").await.expect_status(200);
     assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
     assert_eq!(answer.header("preference-applied"), "wait=1");
     let record: ExecutionView = answer.read();
@@ -69,16 +69,36 @@ async fn a_read_waits_for_the_end_and_no_longer_than_it_prefers() {
 async fn a_submission_that_is_not_over_in_time_is_answered_as_it_is() {
     let served = Served::start_with(|wanted| wanted.cells = 1).await;
     let answer = submit(&served, "wait=1", json!({"executionId": "a", "command": "sleep"})).await;
-    assert_eq!(answer.expect_status(201).read::<ExecutionView>().status, Status::Running);
+    let answer = answer.expect_status(202);
+    assert_eq!((answer.header("location"), answer.header("retry-after")), ("/api/commands/a", "1"));
+    assert_eq!(answer.read::<ExecutionView>().status, Status::Running);
     let answer = submit(&served, "wait=0", json!({"executionId": "b", "command": "echo x"})).await;
-    let record: ExecutionView = answer.expect_status(201).read();
+    let record: ExecutionView = answer.expect_status(202).read();
     assert_eq!((record.status, record.output), (Status::Scheduled, None));
+}
+
+#[tokio::test]
+async fn who_prefers_not_to_wait_is_told_that_it_goes_on() {
+    let served = Served::start_with(|wanted| wanted.cells = 1).await;
+    let body = json!({"executionId": "a", "command": "sleep"});
+    let answer = submit(&served, "respond-async", body.clone()).await.expect_status(202);
+    assert_eq!(answer.json(), json!({"executionId": "a", "status": "scheduled"}));
+    assert_eq!(answer.header("location"), "/api/commands/a");
+    assert_eq!(answer.header("preference-applied"), "respond-async");
+    // RFC 7240 §4.3: together they are a wait that may end without a result.
+    let both = submit(&served, "respond-async, wait=1", body).await.expect_status(202);
+    assert_eq!(both.header("preference-applied"), "respond-async, wait=1");
+    assert_eq!(both.json()["status"], "running");
+    served.request("POST", "/api/commands/a/cancel").send().await.expect_status(200);
+    // What is over does not go on, whatever is preferred.
+    let body = json!({"executionId": "a", "command": "sleep"});
+    assert_eq!(submit(&served, "respond-async", body).await.expect_status(200).json()["status"], "cancelled");
 }
 
 #[tokio::test]
 async fn what_cannot_be_read_is_no_preference() {
     let served = Served::start().await;
-    for prefer in ["wait", "wait=soon", "respond-async", "wait=-1"] {
+    for prefer in ["wait", "wait=soon", "respond-asynchronously", "wait=-1", "handling=strict"] {
         let answer = submit(&served, prefer, json!({"command": "echo x"})).await.expect_status(201);
         assert_eq!(answer.json()["status"], "scheduled", "{prefer}");
         assert!(!answer.headers.contains_key("preference-applied"), "{prefer}");

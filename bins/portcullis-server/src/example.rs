@@ -77,6 +77,8 @@ fn sample(name: &str) -> &'static str {
         "allowed_commands_path" => "/etc/portcullis/allowed.json",
         "token_file" => "/etc/portcullis/token",
         "jwt_secret" => "/run/secrets/jwt_secret",
+        "anonymous_user" => "agents",
+        "anonymous_roles" => "runner",
         "allowed_hosts" => "portcullis.example",
         "cells" => "8",
         "worker_threads" => "2",

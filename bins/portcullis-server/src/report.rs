@@ -105,6 +105,10 @@ pub fn started(config: &Config, warnings: &[String], url: &str, confinement: &Co
     for warning in warnings {
         tracing::warn!(warning, "the configuration is in force, but");
     }
+    if let Some(anonymous) = &config.http.anonymous {
+        let (user, from) = (anonymous.name(), anonymous.networks());
+        tracing::warn!(user, from, "requests without a token act as a user");
+    }
     for weakness in &confinement.weaker {
         tracing::warn!(weakness, "this host holds less than full confinement");
     }

@@ -106,6 +106,40 @@ impl ExecutionView {
     }
 }
 
+/// The exit code that stands for an end at the time limit: that of timeout(1).
+const SHELL_TIMEOUT: u8 = 124;
+/// The exit code that stands for what never ran, or ended nobody knows how.
+const SHELL_FAILED: u8 = 125;
+
+impl ExecutionView {
+    /// Returns one number for how it ended, as a shell does: the command's own exit code; 128 + n for signal n; 124 at
+    /// the time limit; 130 when it was cancelled; 125 when it never ran, has not ended, or nobody knows how it ended.
+    #[must_use]
+    pub fn shell_code(&self) -> u8 {
+        use Reason::{
+            CpuLimit, FileSizeLimit, Interrupted, MemoryLimit, OutputLimit, ProcessLimit, ServiceDied,
+            Shutdown, StartFailed,
+        };
+        let code = match (self.status, self.reason) {
+            (Status::Timeout, _) => return SHELL_TIMEOUT,
+            (Status::Cancelled, _) => 130,
+            (Status::Lost, _) | (_, Some(StartFailed | Interrupted | Shutdown | ServiceDied)) => {
+                return SHELL_FAILED;
+            }
+            (_, reason) => match (self.exit_code, self.signal, reason) {
+                (Some(code), _, _) => code,
+                (None, Some(signal), _) => 128 + signal,
+                // SIGXCPU, SIGXFSZ and SIGKILL, which is what these limits end by.
+                (None, None, Some(CpuLimit)) => 128 + 24,
+                (None, None, Some(FileSizeLimit)) => 128 + 25,
+                (None, None, Some(MemoryLimit | OutputLimit | ProcessLimit)) => 128 + 9,
+                (None, None, _) => return SHELL_FAILED,
+            },
+        };
+        u8::try_from(code).unwrap_or(SHELL_FAILED)
+    }
+}
+
 /// A page of a caller's executions: the answer of `GET /api/commands`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecutionList {

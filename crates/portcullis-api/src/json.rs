@@ -10,15 +10,6 @@ use serde_json::{Map, Number, Value};
 /// How deep arrays and objects may stand in each other.
 const DEPTH_LIMIT: usize = 8;
 
-/// What is to happen to members that are not known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UnknownMembers {
-    /// They are errors: nobody sends what is then silently not done.
-    Refuse,
-    /// They are passed over, for callers that were written for another service.
-    Ignore,
-}
-
 /// A member of a request that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvalidMember {

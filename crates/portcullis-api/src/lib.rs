@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod earlier;
 mod event;
 mod execution;
 mod json;
@@ -31,9 +32,10 @@ mod text;
 mod timestamp;
 
 pub use commands::{AddedView, AllowedCommands, AllowedProgramView, Judgement};
+pub use earlier::{EarlierStatus, EarlierSubmitted, EarlierView, ExecuteRequest, ExecuteResponse};
 pub use event::{EventKind, OutputEncoding, OutputEvent};
 pub use execution::{ConfinementView, ExecutionList, ExecutionView, LimitsView, UsageView};
-pub use json::{InvalidMember, ReadError, UnknownMembers};
+pub use json::{InvalidMember, ReadError};
 pub use places::{Surroundings, TOKEN_FILE, URL_FILE, state_directories};
 pub use problem::{DenialView, EffectView, Problem, ProblemCode, RuleView, SpanView};
 pub use submit::{SubmitRequest, SubmitResponse};

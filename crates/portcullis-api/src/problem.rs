@@ -218,12 +218,14 @@ problem_codes! {
     RouteUnknown = "route/unknown", 404, "No such route";
     /// The route exists and does not take this method; `Allow` lists those it takes.
     RouteMethod = "route/method", 405, "Method not allowed";
-    /// There is no execution with this id, or it belongs to another user.
+    /// There is no execution with this id, retention has removed it, or it belongs to another user.
     ExecutionNotFound = "execution/not-found", 404, "Execution not found";
     /// Another submission, or another user's, has this id; choose another, or let the service choose.
     ExecutionIdTaken = "execution/id-taken", 409, "Execution id taken";
     /// The execution had ended by itself before it could be cancelled; `execution` is its record.
     ExecutionAlreadyEnded = "execution/already-ended", 409, "Execution already ended";
+    /// The range of output that was asked for begins behind its end; `Content-Range` says how much there is.
+    RangeNotSatisfiable = "range/not-satisfiable", 416, "Range not satisfiable";
     /// The request did not arrive completely in time.
     RequestTimeout = "request/timeout", 408, "Request timeout";
     /// The body is larger than the service accepts; `PORTCULLIS_BODY_LIMIT_BYTES` sets how much that is.

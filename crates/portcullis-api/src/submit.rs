@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::json::{kind, member, read_object};
-use crate::{InvalidMember, ReadError, UnknownMembers};
+use crate::{InvalidMember, ReadError};
 
 /// What a caller sends to `POST /api/commands`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -45,28 +45,31 @@ impl SubmitRequest {
         Self { command: command.into(), ..Self::default() }
     }
 
-    /// Reads a body, strictly: every member that is wrong is named by its JSON Pointer.
+    /// Reads a body, strictly: every member that is wrong or not known is named by its JSON Pointer.
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub fn read(body: &[u8], unknown: UnknownMembers) -> Result<Self, ReadError> {
-        let mut members = Members { object: read_object(body)?, wrong: Vec::new() };
-        let request = Self {
+    pub fn read(body: &[u8]) -> Result<Self, ReadError> {
+        let mut members = Members::read(body)?;
+        let request = Self::take(&mut members);
+        let known = MEMBERS.join("`, `");
+        let unknown = members.object.keys().map(|name| {
+            InvalidMember::new(member("", name), format!("is not a member; known are `{known}`"))
+        });
+        members.wrong.extend(unknown);
+        members.finish().map(|_none_left| request)
+    }
+
+    /// Takes the members of a submission out of an object.
+    pub(crate) fn take(members: &mut Members) -> Self {
+        Self {
             command: members.required("command", command),
             execution_id: members.optional("executionId", execution_id),
             timeout: members.optional("timeout", timeout),
             stdin: members.optional("stdin", string),
             env: members.optional("env", env).unwrap_or_default(),
             working_directory: members.optional("workingDirectory", working_directory),
-        };
-        let Members { object, mut wrong } = members;
-        if unknown == UnknownMembers::Refuse {
-            let known = MEMBERS.join("`, `");
-            wrong.extend(object.keys().map(|name| {
-                InvalidMember::new(member("", name), format!("is not a member; known are `{known}`"))
-            }));
         }
-        if wrong.is_empty() { Ok(request) } else { Err(ReadError::Invalid(wrong)) }
     }
 
     /// Splits the request into the id that was chosen, if any, and what is to run.
@@ -95,14 +98,27 @@ pub struct SubmitResponse {
 }
 
 /// Takes members out of an object one by one, and gathers what is wrong with them.
-struct Members {
+pub(crate) struct Members {
     object: Map<String, Value>,
     wrong: Vec<InvalidMember>,
 }
 
 impl Members {
+    pub(crate) fn read(body: &[u8]) -> Result<Self, ReadError> {
+        Ok(Self { object: read_object(body)?, wrong: Vec::new() })
+    }
+
+    /// Returns what was not taken, when nothing was wrong.
+    pub(crate) fn finish(self) -> Result<Map<String, Value>, ReadError> {
+        if self.wrong.is_empty() { Ok(self.object) } else { Err(ReadError::Invalid(self.wrong)) }
+    }
+
     /// Takes a member that may be left out, or be `null`, which is the same.
-    fn optional<T>(&mut self, name: &str, read: impl FnOnce(Value) -> Result<T, InvalidMember>) -> Option<T> {
+    pub(crate) fn optional<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(Value) -> Result<T, InvalidMember>,
+    ) -> Option<T> {
         let value = self.object.remove(name).filter(|value| !value.is_null())?;
         match read(value) {
             Ok(value) => Some(value),
@@ -127,7 +143,7 @@ impl Members {
 }
 
 /// Says what is wrong with a member itself, not with something inside it.
-fn here<T>(detail: impl Into<String>) -> Result<T, InvalidMember> {
+pub(crate) fn here<T>(detail: impl Into<String>) -> Result<T, InvalidMember> {
     Err(InvalidMember::new("", detail))
 }
 
@@ -203,7 +219,7 @@ mod tests {
     use super::*;
 
     fn read(body: &str) -> Result<SubmitRequest, ReadError> {
-        SubmitRequest::read(body.as_bytes(), UnknownMembers::Refuse)
+        SubmitRequest::read(body.as_bytes())
     }
 
     #[test]
@@ -279,11 +295,5 @@ mod tests {
             &format!(r#"{{"command":"{longest}x"}}"#),
             "`/command` has 65537 bytes; at most 65536 are accepted",
         );
-    }
-
-    #[test]
-    fn unknown_members_are_passed_over_where_callers_of_another_service_send_them() {
-        let body = br#"{"command":"ls","network_access":false,"memory_limit":512}"#;
-        assert_eq!(SubmitRequest::read(body, UnknownMembers::Ignore), Ok(SubmitRequest::of("ls")));
     }
 }

@@ -15,11 +15,11 @@ use super::settings::SETTINGS;
 use super::sources::{Gathered, Origin};
 use super::values::{
     ACCOUNT, Parsed, account, address, allowlist, auth_service, earlier_rules, level, log_filter, log_format,
-    mounts, names, path, processors, program_path, rulebook_file, seconds, socket_service, store, text,
-    user_name, whole, yes_or_no,
+    mounts, names, networks, path, processors, program_path, rulebook_file, seconds, socket_service, store,
+    text, user_name, whole, yes_or_no,
 };
 use super::{Config, ConfigError, Effective, ServiceUser};
-use crate::http::{Hosts, HttpConfig};
+use crate::http::{Anonymous, Hosts, HttpConfig};
 
 /// What is shown of a secret that is set.
 pub(super) const HIDDEN: &str = "(hidden)";
@@ -327,13 +327,41 @@ impl Reader {
         let body_time = self.get("body_time_seconds", seconds(0.1..=3_600.0));
         let head_time = self.get("head_time_seconds", seconds(0.1..=3_600.0));
         let connection_limit = self.get("connection_limit", whole(1..=100_000));
+        let anonymous = self.anonymous(listen, hosts.as_ref());
         Some(HttpConfig {
+            anonymous: anonymous?,
             body_limit_bytes: body_limit_bytes?,
             body_time: body_time?,
             head_time: head_time?,
             connection_limit: connection_limit?,
             ..HttpConfig::new(Hosts::new(listen?, hosts?.unwrap_or_default()))
         })
+    }
+
+    /// Reads who acts for requests without a token. A page that a foreign name leads to this service (DNS rebinding) needs
+    /// no token then, so the names must be known.
+    fn anonymous(
+        &mut self,
+        listen: Option<SocketAddr>,
+        hosts: Option<&Option<Vec<String>>>,
+    ) -> Option<Option<Anonymous>> {
+        let name = self.optional("anonymous_user", user_name);
+        let roles = self.optional("anonymous_roles", names);
+        let from = self.get("anonymous_from", networks);
+        let Some(name) = name? else {
+            if self.set("anonymous_roles").is_some() {
+                self.problem("`anonymous_roles` is set, and has no effect without `anonymous_user`");
+            }
+            return Some(None);
+        };
+        if !listen?.ip().is_loopback() && hosts?.is_none() {
+            self.problem(
+                "`anonymous_user` is set, and `listen` is beyond loopback: set `PORTCULLIS_ALLOWED_HOSTS` to the names \
+                 that callers use, else a web page that leads its own name here could run commands",
+            );
+            return None;
+        }
+        Some(Some(Anonymous::new(name, roles?.unwrap_or_default(), from?)))
     }
 
     /// Reads what the sandbox is told, but for what other settings decide as well.
@@ -375,6 +403,7 @@ mod tests {
 
     use super::super::Sources;
     use super::*;
+    use crate::http::Network;
 
     fn load(environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let environment = environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
@@ -426,6 +455,25 @@ mod tests {
         let listen = |environment: &[(&str, &str)]| load(environment).unwrap().listen.to_string();
         assert_eq!(listen(&[("PORT", "8080")]), "127.0.0.1:8080");
         assert_eq!(listen(&[("PORT", "8080"), ("PORTCULLIS_LISTEN", "[::1]:1")]), "[::1]:1");
+    }
+
+    #[test]
+    fn nobody_acts_without_a_token_unless_somebody_is_named() {
+        assert_eq!(load(&[]).unwrap().http.anonymous, None);
+        let name = ("PORTCULLIS_ANONYMOUS_USER", "agents");
+        let near = ["127.0.0.0/8", "::1"].map(|text| Network::parse(text).unwrap());
+        let wanted = Anonymous::new("agents".into(), Vec::new(), near.to_vec());
+        assert_eq!(load(&[name]).unwrap().http.anonymous, Some(wanted));
+        let problem = |environment: &[(&str, &str)]| load(environment).unwrap_err().to_string();
+        let beyond =
+            [("PORTCULLIS_LISTEN", "0.0.0.0:5000"), ("PORTCULLIS_LOCAL_TOKEN_BEYOND_LOOPBACK", "yes")];
+        let found = problem(&[name, beyond[0], beyond[1]]);
+        assert!(found.contains("PORTCULLIS_ALLOWED_HOSTS"), "{found}");
+        let hosts = ("PORTCULLIS_ALLOWED_HOSTS", "command-service");
+        assert!(load(&[name, beyond[0], beyond[1], hosts]).is_ok());
+        let found = problem(&[("PORTCULLIS_ANONYMOUS_ROLES", "a,b")]);
+        assert!(found.contains("no effect without `anonymous_user`"), "{found}");
+        assert!(load(&[name, ("PORTCULLIS_ANONYMOUS_FROM", "everywhere")]).is_err());
     }
 
     #[test]

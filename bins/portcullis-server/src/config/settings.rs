@@ -127,6 +127,12 @@ settings! {
         "accepted because the earlier service had it, and used for nothing: tokens are checked at the Auth Service" secret
     "local_token_beyond_loopback" "PORTCULLIS_LOCAL_TOKEN_BEYOND_LOOPBACK" "no"
         "whether to listen beyond loopback without an Auth Service: `yes` or `no`"
+    "anonymous_user" "PORTCULLIS_ANONYMOUS_USER" ""
+        "name of the user that requests without a token act as, for callers of the earlier service; without it, they are refused"
+    "anonymous_roles" "PORTCULLIS_ANONYMOUS_ROLES" ""
+        "roles of that user, separated by commas"
+    "anonymous_from" "PORTCULLIS_ANONYMOUS_FROM" "127.0.0.0/8,::1"
+        "networks that such requests may come from, separated by commas"
     "allowed_hosts" "PORTCULLIS_ALLOWED_HOSTS" ""
         "names that requests may ask for beside those of loopback, separated by commas"
     "confinement" "PORTCULLIS_CONFINEMENT" "best"

@@ -14,6 +14,7 @@ use portcullis_sandbox::{Account, Mount};
 use tracing_subscriber::EnvFilter;
 
 use super::StoreKind;
+use crate::http::Network;
 use crate::logging::LogFormat;
 
 /// What a text means, or what is accepted instead.
@@ -74,6 +75,17 @@ pub(super) fn names(text: &str) -> Parsed<Vec<String>> {
         return Err("names separated by commas are accepted, none of them empty".into());
     }
     Ok(names)
+}
+
+/// Reads networks separated by commas.
+pub(super) fn networks(text: &str) -> Parsed<Vec<Network>> {
+    let network = |text: &str| {
+        Network::parse(text.trim()).ok_or_else(|| {
+            "networks separated by commas are accepted, such as `127.0.0.0/8`, `fd00::/8` or `192.0.2.7`"
+                .into()
+        })
+    };
+    text.split(',').map(network).collect()
 }
 
 pub(super) fn allowlist(text: &str) -> Parsed<Rulebook> {
@@ -317,6 +329,16 @@ mod tests {
                 ("77", account(None, 77, 77)),
             ],
             &["root", "0", "wheel", "44", "nobody-here", "", "-1", "4294967295", "4294967296", "broken"],
+        );
+    }
+
+    #[test]
+    fn networks_are_ranges_or_addresses() {
+        let network = |text: &str| Network::parse(text).unwrap();
+        check(
+            networks,
+            &[("127.0.0.0/8, ::1", vec![network("127.0.0.0/8"), network("::1/128")])],
+            &["", "localhost", "127.0.0.0/8,", "127.0.0.1/8", "10.0.0.0/33"],
         );
     }
 

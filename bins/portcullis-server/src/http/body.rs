@@ -126,7 +126,11 @@ pub struct Body {
 #[derive(Debug)]
 enum Content {
     Whole(Bytes),
-    Pieces(mpsc::Receiver<Result<Bytes, BrokenOff>>),
+    Pieces {
+        receiver: mpsc::Receiver<Result<Bytes, BrokenOff>>,
+        /// How many bytes are still to come, where that is known beforehand.
+        left: Option<u64>,
+    },
 }
 
 /// The rest of a body could not be had: the response ends without its proper end, so that nobody takes it for whole.
@@ -150,6 +154,14 @@ impl Body {
         Self::whole(text)
     }
 
+    /// Returns the bytes, when they are there as a whole.
+    pub(crate) fn bytes(&self) -> Option<&Bytes> {
+        match &self.content {
+            Content::Whole(bytes) => Some(bytes),
+            Content::Pieces { .. } => None,
+        }
+    }
+
     /// Keeps a permit until nobody holds the bytes any more, the buffers of the connection included.
     pub(crate) fn holding(mut self, permit: OwnedSemaphorePermit) -> Self {
         if let Content::Whole(bytes) = &mut self.content {
@@ -163,14 +175,20 @@ impl Body {
     /// `waiting` pieces are in memory.
     pub(crate) fn in_pieces(waiting: usize) -> (Pieces, Self) {
         let (sender, receiver) = mpsc::channel(waiting);
-        (sender, Self { content: Content::Pieces(receiver), busy: None })
+        (sender, Self { content: Content::Pieces { receiver, left: None }, busy: None })
+    }
+
+    /// The same for pieces that are known to have so many bytes together.
+    pub(crate) fn in_pieces_of(waiting: usize, bytes: u64) -> (Pieces, Self) {
+        let (sender, receiver) = mpsc::channel(waiting);
+        (sender, Self { content: Content::Pieces { receiver, left: Some(bytes) }, busy: None })
     }
 
     /// Keeps a connection marked as answering until the body is sent.
     pub(crate) fn keeping(mut self, busy: Busy) -> Self {
         self.busy = Some(match &self.content {
             Content::Whole(_) => busy,
-            Content::Pieces(_) => busy.streaming(),
+            Content::Pieces { .. } => busy.streaming(),
         });
         self
     }
@@ -199,18 +217,27 @@ impl hyper::body::Body for Body {
         match &mut self.content {
             Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Content::Pieces(receiver) => receiver.poll_recv(cx).map(|piece| Some(piece?.map(Frame::data))),
+            Content::Pieces { receiver, left } => receiver.poll_recv(cx).map(|piece| {
+                let piece = piece?;
+                if let (Ok(bytes), Some(left)) = (&piece, left) {
+                    *left = left.saturating_sub(bytes.len() as u64);
+                }
+                Some(piece.map(Frame::data))
+            }),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(&self.content, Content::Whole(bytes) if bytes.is_empty())
+        match &self.content {
+            Content::Whole(bytes) => bytes.is_empty(),
+            Content::Pieces { left, .. } => *left == Some(0),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Pieces(_) => SizeHint::default(),
+            Content::Pieces { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
 }

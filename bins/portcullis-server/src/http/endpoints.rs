@@ -3,30 +3,31 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, LINK, LOCATION};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, LINK, LOCATION, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use portcullis_api::{
-    AllowedCommands, ExecutionList, ExecutionView, InvalidMember, Judgement, OutputText, ProblemCode,
-    ReadError, SubmitRequest, SubmitResponse, UnknownMembers,
+    AllowedCommands, ExecuteRequest, ExecutionList, ExecutionView, InvalidMember, Judgement, OutputText,
+    ProblemCode, SubmitRequest, SubmitResponse,
 };
 use portcullis_core::{
-    Execution, ExecutionId, ListQuery, OutputChunk, OutputStream, Principal, Status, StoreError, Submission,
-    Verdict,
+    Execution, ExecutionId, ListQuery, OutputChunk, Principal, Status, StoreError, Submission, Verdict,
 };
 use portcullis_engine::{AccessError, Cancelled, SubmitError, Submitted, Waited};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::body::{Body, BrokenOff, RequestBody};
+use super::body::{Body, RequestBody};
+use super::conditions::{self, Tag};
 use super::events;
 use super::failure::Failure;
+use super::output::{self, PIECE_BYTES};
 use super::page;
-use super::prefer::{self, PREFERENCE_APPLIED};
+use super::prefer::{PREFERENCE_APPLIED, Preference};
 use super::routes::{Open, Private, percent_decode, percent_encode, query_parameters};
 use super::{Client, Exchange, Service};
-use crate::report::chain;
 
 /// How much output a record shows at the most; the rest is had from `…/output`.
 const VIEW_LIMIT_BYTES: u64 = 1 << 20;
@@ -40,8 +41,8 @@ const LARGE_VIEW_WAIT: Duration = Duration::from_secs(2);
 /// How many records a list shows when nobody says, and at the most.
 const LIST_DEFAULT: usize = 50;
 const LIST_LIMIT: usize = 200;
-/// How much output is read from the store at once.
-const PIECE_BYTES: usize = 64 * 1024;
+/// When to look again at what still runs: a hint for who polls.
+pub(super) const POLL_AGAIN: HeaderValue = HeaderValue::from_static("1");
 
 /// A request that has got as far as its endpoint.
 pub(crate) struct Call<'a> {
@@ -95,10 +96,14 @@ pub(crate) async fn private(
         Private::Events => call.events().await,
         Private::Output => call.output().await,
         Private::Validate => call.validate(body).await,
+        Private::Execute => call.execute(body).await,
+        Private::EarlierSubmit => call.earlier_submit(body).await,
+        Private::EarlierRead => call.earlier_read().await,
+        Private::EarlierCancel => call.earlier_cancel().await,
         Private::Allowed => {
             call.parameters::<0>([])?;
             let allowed = call.service.engine.allowed(&call.principal);
-            Ok(json(StatusCode::OK, &AllowedCommands::of(allowed)))
+            Ok(call.tagged(json(StatusCode::OK, &AllowedCommands::of(allowed))))
         }
     }
 }
@@ -106,9 +111,10 @@ pub(crate) async fn private(
 impl Call<'_> {
     async fn submit(&mut self, body: RequestBody) -> Result<Response<Body>, Failure> {
         self.parameters::<0>([])?;
-        let wait = prefer::wait(&self.head.headers);
-        let (id, submission) = self.request(body, UnknownMembers::Refuse).await?.into_submission();
-        let submission = Submission { provenance: self.exchange.provenance.clone(), ..submission };
+        let prefer = Preference::read(&self.head.headers);
+        let bytes = self.json_body(body).await?;
+        let (id, submission) = SubmitRequest::read(&bytes)?.into_submission();
+        let submission = self.submission(submission);
         let submitted = self.service.engine.submit(&self.principal, id, submission).await?;
         let (code, status, id) = match submitted {
             // It may have been started in the same moment; what is told is its acceptance.
@@ -116,18 +122,24 @@ impl Call<'_> {
             Submitted::Same(execution) => (StatusCode::OK, execution.status, execution.id),
         };
         let location = format!("/api/commands/{id}");
-        let mut response = match wait {
+        let mut response = match prefer.wait {
+            Some(limit) => self.waited(&id, limit).await?,
             None => json(code, &SubmitResponse { execution_id: id, status }),
-            Some(limit) => {
-                let mut response = self.waited(&id, limit).await?;
-                *response.status_mut() = code;
-                response
-            }
         };
-        if let Ok(location) = HeaderValue::from_str(&location) {
-            response.headers_mut().insert(LOCATION, location);
+        if prefer.wait.is_none() && prefer.respond_async && !status.is_terminal() {
+            *response.status_mut() = StatusCode::ACCEPTED;
+        }
+        let headers = response.headers_mut();
+        headers.extend(HeaderValue::from_str(&location).ok().map(|location| (LOCATION, location)));
+        if prefer != Preference::default() {
+            headers.insert(PREFERENCE_APPLIED, prefer.applied());
         }
         Ok(response)
+    }
+
+    /// Adds to a submission where it comes from.
+    pub(super) fn submission(&self, submission: Submission) -> Submission {
+        Submission { provenance: self.exchange.provenance.clone(), ..submission }
     }
 
     async fn list(&self) -> Result<Response<Body>, Failure> {
@@ -160,29 +172,70 @@ impl Call<'_> {
             link.push_str(">; rel=\"next\"");
             response.headers_mut().extend(HeaderValue::try_from(link).ok().map(|link| (LINK, link)));
         }
-        Ok(response)
+        Ok(self.tagged(response))
+    }
+
+    /// Tags an answer by its bytes, or says that the client has them already.
+    fn tagged(&self, response: Response<Body>) -> Response<Body> {
+        conditions::tagged(response, &self.head.headers)
     }
 
     async fn read(&mut self) -> Result<Response<Body>, Failure> {
         self.parameters::<0>([])?;
         let id = self.id()?;
-        if let Some(limit) = prefer::wait(&self.head.headers) {
-            return self.waited(&id, limit).await;
-        }
-        let execution = self.service.engine.read(&self.principal, &id).await?;
-        self.record(&execution, None).await
+        let prefer = Preference { respond_async: false, ..Preference::read(&self.head.headers) };
+        let Some(limit) = prefer.wait else {
+            let execution = self.service.engine.read(&self.principal, &id).await?;
+            return self.conditional(&execution, None).await;
+        };
+        let (execution, output) = self.wait(&id, limit).await?;
+        let mut response = self.conditional(&execution, output).await?;
+        response.headers_mut().insert(PREFERENCE_APPLIED, prefer.applied());
+        Ok(response)
     }
 
-    /// Answers with the record as it is when the execution has ended, or when the time is over (RFC 7240 §4.3).
-    async fn waited(&mut self, id: &ExecutionId, limit: Duration) -> Result<Response<Body>, Failure> {
+    /// Answers with the record as it is when the execution has ended, or, with 202, when the time is over.
+    pub(super) async fn waited(
+        &mut self,
+        id: &ExecutionId,
+        limit: Duration,
+    ) -> Result<Response<Body>, Failure> {
+        let (execution, output) = self.wait(id, limit).await?;
+        let mut response = self.record(&execution, output).await?;
+        if !execution.status.is_terminal() {
+            *response.status_mut() = StatusCode::ACCEPTED;
+            response.headers_mut().insert(RETRY_AFTER, POLL_AGAIN);
+        }
+        Ok(response)
+    }
+
+    /// Returns the record, and its output where that is in memory, when the execution has ended, or when the time is
+    /// over (RFC 7240 §4.3).
+    pub(super) async fn wait(
+        &mut self,
+        id: &ExecutionId,
+        limit: Duration,
+    ) -> Result<(Execution, Option<Vec<Arc<OutputChunk>>>), Failure> {
         let Self { service, principal, client, .. } = self;
-        let ended = client.patient(limit, service.engine.wait(principal, id)).await.transpose()?;
-        let mut response = match ended {
-            Some(Waited { execution, output }) => self.record(&execution, output).await?,
-            None => self.record(&self.service.engine.read(&self.principal, id).await?, None).await?,
-        };
-        if let Ok(applied) = HeaderValue::from_str(&format!("wait={}", limit.as_secs())) {
-            response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+        Ok(match client.patient(limit, service.engine.wait(principal, id)).await.transpose()? {
+            Some(Waited { execution, output }) => (*execution, output),
+            None => (service.engine.read(principal, id).await?, None),
+        })
+    }
+
+    /// Answers with a record, or that the client has it already.
+    async fn conditional(
+        &self,
+        execution: &Execution,
+        output: Option<Vec<Arc<OutputChunk>>>,
+    ) -> Result<Response<Body>, Failure> {
+        let tag = record_tag(execution);
+        if tag.is_known_to(&self.head.headers) {
+            return Ok(tag.not_modified());
+        }
+        let mut response = self.record(execution, output).await?;
+        if !execution.status.is_terminal() {
+            response.headers_mut().insert(RETRY_AFTER, POLL_AGAIN);
         }
         Ok(response)
     }
@@ -213,48 +266,16 @@ impl Call<'_> {
 
     async fn output(&self) -> Result<Response<Body>, Failure> {
         let [stream] = self.parameters(["stream"])?;
-        let wanted = match stream.as_deref() {
-            None => None,
-            Some("stdout") => Some(OutputStream::Stdout),
-            Some("stderr") => Some(OutputStream::Stderr),
-            Some(other) => {
-                return Err(parameter("stream", format!("is `{other}`; `stdout` or `stderr` is accepted")));
-            }
-        };
-        let execution = self.service.engine.read(&self.principal, &self.id()?).await?;
-        let (sender, body) = Body::in_pieces(1);
-        let (engine, principal) = (self.service.engine.clone(), self.principal.clone());
-        tokio::spawn(async move {
-            let mut seq = 0;
-            // What is stored by now; an execution that goes on writing does not make this endless.
-            while seq < execution.last_seq {
-                let chunks = match engine.output(&principal, &execution.id, seq, PIECE_BYTES).await {
-                    Ok(chunks) if chunks.is_empty() => return,
-                    Ok(chunks) => chunks,
-                    Err(error) => {
-                        tracing::error!(execution_id = %execution.id, error = chain(&error), "output could not be read");
-                        let _ = sender.send(Err(BrokenOff)).await;
-                        return;
-                    }
-                };
-                seq = chunks.last().map_or(seq, |chunk| chunk.seq);
-                let of_interest = chunks.iter().filter(|chunk| {
-                    chunk.seq <= execution.last_seq && wanted.is_none_or(|stream| stream == chunk.stream)
-                });
-                let bytes: Vec<u8> = of_interest.flat_map(|chunk| chunk.bytes.iter().copied()).collect();
-                if !bytes.is_empty() && sender.send(Ok(bytes.into())).await.is_err() {
-                    return;
-                }
-            }
-        });
-        let mut response = Response::new(body);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        Ok(response)
+        let stream = output::stream(stream.as_deref())?;
+        let Self { service, principal, head, .. } = self;
+        let execution = service.engine.read(principal, &self.id()?).await?;
+        output::response(&service.engine, principal.clone(), execution, stream, &head.headers).await
     }
 
     async fn validate(&self, body: RequestBody) -> Result<Response<Body>, Failure> {
         self.parameters::<0>([])?;
-        let (_, submission) = self.request(body, UnknownMembers::Ignore).await?.into_submission();
+        let bytes = self.json_body(body).await?;
+        let (_, submission) = ExecuteRequest::read(&bytes)?.submit.into_submission();
         let judgement =
             match self.service.engine.judge(&self.principal, &submission).map_err(SubmitError::from)? {
                 Verdict::Permit(_, grant) => Judgement::permitted(grant),
@@ -263,22 +284,24 @@ impl Call<'_> {
         Ok(json(StatusCode::OK, &judgement))
     }
 
-    /// Reads the body as a submission.
-    async fn request(&self, body: RequestBody, unknown: UnknownMembers) -> Result<SubmitRequest, Failure> {
+    /// Reads a body of JSON.
+    pub(super) async fn json_body(&self, body: RequestBody) -> Result<Bytes, Failure> {
         let config = &self.service.config;
-        let bytes = body.read_json(&self.head.headers, config.body_limit_bytes, config.body_time).await?;
-        SubmitRequest::read(&bytes, unknown).map_err(|error: ReadError| Failure::Unreadable(error))
+        body.read_json(&self.head.headers, config.body_limit_bytes, config.body_time).await
     }
 
     /// Reads the id in the path.
-    fn id(&self) -> Result<ExecutionId, Failure> {
+    pub(super) fn id(&self) -> Result<ExecutionId, Failure> {
         let written = self.values.first().copied().unwrap_or_default();
         let decoded = percent_decode(written).ok_or(Failure::UndecodableId)?;
         Ok(ExecutionId::parse(&decoded)?)
     }
 
     /// Reads the query: these parameters, each at most once, and no other.
-    fn parameters<const N: usize>(&self, names: [&str; N]) -> Result<[Option<String>; N], Failure> {
+    pub(super) fn parameters<const N: usize>(
+        &self,
+        names: [&str; N],
+    ) -> Result<[Option<String>; N], Failure> {
         let mut values = [const { None }; N];
         let query = self.head.uri.query().unwrap_or_default();
         let given = query_parameters(query)
@@ -295,10 +318,20 @@ impl Call<'_> {
     }
 
     /// Answers with a record and the output it has so far, which may be in memory, as far as it fits.
-    async fn record(
+    pub(super) async fn record(
         &self,
         execution: &Execution,
         output: Option<Vec<Arc<OutputChunk>>>,
+    ) -> Result<Response<Body>, Failure> {
+        self.shown(execution, output, |view| json(StatusCode::OK, &view)).await
+    }
+
+    /// Answers with what is written of a record and the output it has so far.
+    pub(super) async fn shown(
+        &self,
+        execution: &Execution,
+        output: Option<Vec<Arc<OutputChunk>>>,
+        write: impl FnOnce(ExecutionView) -> Response<Body>,
     ) -> Result<Response<Body>, Failure> {
         let large = match execution.output_bytes {
             ..=SMALL_VIEW_BYTES => None,
@@ -308,7 +341,11 @@ impl Call<'_> {
             }
         };
         let limit_bytes = if large.is_some() { VIEW_LIMIT_BYTES } else { SMALL_VIEW_BYTES };
-        let mut response = json(StatusCode::OK, &self.view(execution, output, limit_bytes).await?);
+        let mut response = write(self.view(execution, output, limit_bytes).await?);
+        // What is cut short for want of room is not the record as the tag means it.
+        if limit_bytes == VIEW_LIMIT_BYTES || execution.output_bytes <= SMALL_VIEW_BYTES {
+            record_tag(execution).put_on(&mut response);
+        }
         if let Some(permit) = large {
             response = response.map(|body| body.holding(permit));
         }
@@ -351,6 +388,13 @@ impl Call<'_> {
     }
 }
 
+/// Tags a record: what it says follows from these.
+fn record_tag(execution: &Execution) -> Tag {
+    let view = ExecutionView::without_output(execution, OffsetDateTime::now_utc());
+    let accepted = execution.accepted_at.unix_timestamp_nanos();
+    Tag::weak(&format!("{accepted:x}-{}-{}-{}", view.status.as_str(), execution.last_seq, view.progress))
+}
+
 fn read_status(text: &str) -> Result<Status, Failure> {
     let accepted =
         "`scheduled`, `running`, `completed`, `failed`, `cancelled`, `timeout` or `lost` is accepted";
@@ -372,7 +416,7 @@ pub(crate) fn parameter(name: &str, detail: String) -> Failure {
     Failure::Parameter(InvalidMember::new(format!("?{name}"), detail))
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     let mut response = Response::new(Body::json(value));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use portcullis_api::{DenialView, ExecutionView, InvalidMember, Problem, ProblemCode, ReadError};
 use portcullis_core::{AuthenticateError, DenialKind, Execution, InvalidExecutionId, StoreError};
@@ -44,6 +44,8 @@ pub(crate) enum Failure {
     Unreadable(#[from] ReadError),
     #[error("the parameter `{}` {}", .0.pointer, .0.detail)]
     Parameter(InvalidMember),
+    #[error("the range begins behind the end: the output has {total_bytes} bytes by now")]
+    Range { total_bytes: u64 },
     #[error(transparent)]
     ExecutionId(#[from] InvalidExecutionId),
     #[error("the execution id in the path is not percent-encoded UTF-8")]
@@ -135,6 +137,15 @@ impl Failure {
             }
             Self::Parameter(parameter) => {
                 Answer { errors: vec![parameter.clone()], ..Code::RequestInvalid.into() }
+            }
+            Self::Range { total_bytes } => {
+                let detail = format!("begins behind the end; bytes below {total_bytes} are accepted");
+                let mut answer = Answer::from(Code::RangeNotSatisfiable);
+                answer.errors = vec![InvalidMember::new("Range", detail)];
+                // RFC 9110 §15.5.17: so that the client knows what there is.
+                let whole = HeaderValue::from_str(&format!("bytes */{total_bytes}"));
+                answer.headers.extend(whole.ok().map(|whole| (CONTENT_RANGE, whole)));
+                answer
             }
             Self::ExecutionId(_) | Self::UndecodableId => Code::ExecutionIdInvalid.into(),
             Self::Submit(error) => match error {

@@ -3,12 +3,16 @@
 //! `routes` is the one table of routes; `failure` the one place where an error becomes a response; what
 //! stands between a connection and an endpoint is in `Service::answer`, in order.
 
+mod anonymous;
 mod body;
+mod conditions;
 mod connections;
+mod earlier;
 mod endpoints;
 mod events;
 mod failure;
 mod guard;
+mod output;
 mod page;
 mod patient;
 mod prefer;
@@ -21,11 +25,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue, LINK,
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderName, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use portcullis_core::{
     AuthenticateError, Authenticator, Credentials, Principal, Provenance, Secret, TraceContext,
@@ -35,8 +39,10 @@ use tokio::sync::{Semaphore, oneshot};
 use tracing::Instrument;
 use uuid::Uuid;
 
+pub use anonymous::{Anonymous, Network};
 pub use body::{Body, BrokenOff};
 pub use guard::Hosts;
+pub use routes::table;
 pub use serve::serve;
 
 use body::RequestBody;
@@ -69,11 +75,17 @@ pub struct HttpConfig {
     pub connection_limit: usize,
     /// The longest silence on a stream of events.
     pub heartbeat: Duration,
+    /// How long an execution may take that an old caller waits for, its time in the queue included, before the answer
+    /// is that it goes on.
+    pub execute_wait: Duration,
+    /// Who acts for requests without a token; `None`: nobody.
+    pub anonymous: Option<Anonymous>,
 }
 
 impl HttpConfig {
     /// 256 KiB of body, 32 KiB of head, 8 KiB of target, 100 headers; 30 s for a head, 15 s for a body, 30 s
-    /// for a peer that does not read; 512 connections; a heartbeat after 10 s of silence.
+    /// for a peer that does not read; 512 connections; a heartbeat after 10 s of silence;
+    /// 110 s for an execution that an old caller waits for; nobody without a token.
     #[must_use]
     pub fn new(hosts: Hosts) -> Self {
         Self {
@@ -87,6 +99,9 @@ impl HttpConfig {
             write_patience: Duration::from_secs(30),
             connection_limit: 512,
             heartbeat: Duration::from_secs(10),
+            // The gateway in front of such callers gives up after 120 s.
+            execute_wait: Duration::from_secs(110),
+            anonymous: None,
         }
     }
 }
@@ -111,6 +126,8 @@ pub(crate) struct Exchange {
     principal: OnceLock<Arc<Principal>>,
     /// Where it comes from, and its span.
     provenance: Provenance,
+    /// What takes the place of a route that is deprecated.
+    successor: OnceLock<String>,
 }
 
 /// Who waits for an answer.
@@ -184,6 +201,7 @@ impl Service {
             route: OnceLock::new(),
             principal: OnceLock::new(),
             provenance: Provenance { peer: Some(peer), trace: Some(trace::of(request.headers())) },
+            successor: OnceLock::new(),
         });
         let (head, incoming) = request.into_parts();
         let body = RequestBody::new(incoming, &head.headers);
@@ -204,6 +222,9 @@ impl Service {
         headers
             .entry(CONTENT_SECURITY_POLICY)
             .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+        if let Some(successor) = exchange.successor.get() {
+            deprecate(headers, successor);
+        }
         response
     }
 
@@ -225,10 +246,11 @@ impl Service {
             Found::Nothing => return Err(Failure::NoRoute),
         };
         let _ = exchange.route.set(route.path);
+        let _ = route.successor(&values).map(|successor| exchange.successor.set(successor));
         match route.endpoint {
             Endpoint::Open(endpoint) => endpoints::open(self, endpoint, &values, &head.headers).await,
             Endpoint::Private(endpoint) => {
-                let principal = self.authenticate(&head.headers, exchange).await.inspect_err(|error| {
+                let principal = self.authenticate(&head, exchange).await.inspect_err(|error| {
                     if let AuthenticateError::Forbidden { principal: Some(known), .. } = error {
                         let _ = exchange.principal.set(known.clone());
                     }
@@ -256,12 +278,13 @@ impl Service {
         Ok(())
     }
 
-    async fn authenticate(
-        &self,
-        headers: &HeaderMap,
-        exchange: &Exchange,
-    ) -> Result<Principal, AuthenticateError> {
-        let bearer = bearer(headers)?;
+    async fn authenticate(&self, head: &Parts, exchange: &Exchange) -> Result<Principal, AuthenticateError> {
+        let from = exchange.provenance.peer.map(|peer| peer.ip());
+        let named = self.config.anonymous.as_ref().zip(from);
+        if let Some(named) = named.and_then(|(named, from)| named.principal(head, from)) {
+            return Ok(named.clone());
+        }
+        let bearer = bearer(&head.headers)?;
         let trace = exchange.provenance.trace.clone();
         self.authenticator.authenticate(&Credentials { bearer: Some(bearer), trace }).await
     }
@@ -286,6 +309,16 @@ fn bearer(headers: &HeaderMap) -> Result<Secret, AuthenticateError> {
         return Err(AuthenticateError::Invalid);
     }
     Ok(Secret::new(token))
+}
+
+/// Says that a route is deprecated, since when (RFC 9745: 1 December 2026), what takes its place (RFC 5829) and where
+/// that is described.
+fn deprecate(headers: &mut HeaderMap, successor: &str) {
+    headers.insert(HeaderName::from_static("deprecation"), HeaderValue::from_static("@1796083200"));
+    let links = format!(
+        "<{successor}>; rel=\"successor-version\", </openapi.json>; rel=\"deprecation\"; type=\"application/json\""
+    );
+    headers.extend(HeaderValue::from_str(&links).ok().map(|links| (LINK, links)));
 }
 
 fn options(methods: &[Method]) -> Response<Body> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) const PREFER: HeaderName = HeaderName::from_static("prefer");
 pub(crate) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -10,18 +10,50 @@ pub(crate) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("prefe
 /// How long an answer is held back at the most, whatever the request prefers.
 const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
-/// Returns how long a request would wait for the end of an execution (RFC 7240 §4.3: whole seconds). Of several
-/// preferences of this name the first counts (§2); one that cannot be read is no preference.
-pub(crate) fn wait(headers: &HeaderMap) -> Option<Duration> {
-    let preferences =
-        headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok()).flat_map(members);
-    let mut named = preferences.filter_map(|preference| {
-        // Parameters follow a semicolon; none is known of `wait`.
-        let (name, value) = preference.split(';').next()?.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("wait").then(|| value.trim())
-    });
-    let value = named.next()?;
-    let value = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
+/// How the answer to a submission is wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Preference {
+    /// How long to wait for the end of the execution (RFC 7240 §4.3: whole seconds).
+    pub(crate) wait: Option<Duration>,
+    /// Whether the answer is to come before the end (§4.1); with a wait, when that is over.
+    pub(crate) respond_async: bool,
+}
+
+impl Preference {
+    /// Reads what a request prefers. Of several preferences of one name the first counts (§2); one that cannot be read
+    /// is no preference.
+    pub(crate) fn read(headers: &HeaderMap) -> Self {
+        let preferences =
+            headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok()).flat_map(members);
+        let mut waits = None;
+        let mut preferred = Self::default();
+        for preference in preferences {
+            // Parameters follow a semicolon; none is known of these.
+            let written = preference.split(';').next().unwrap_or_default();
+            let (name, value) = written.split_once('=').unwrap_or((written, ""));
+            match name.trim() {
+                name if name.eq_ignore_ascii_case("wait") => {
+                    waits.get_or_insert(value.trim());
+                }
+                name if name.eq_ignore_ascii_case("respond-async") => preferred.respond_async = true,
+                _ => {}
+            }
+        }
+        preferred.wait = waits.and_then(seconds);
+        preferred
+    }
+
+    /// Says what of it was heeded.
+    pub(crate) fn applied(self) -> HeaderValue {
+        let wait = self.wait.map(|time| format!("wait={}", time.as_secs()));
+        let asynchronous = self.respond_async.then(|| "respond-async".to_owned());
+        let applied: Vec<String> = asynchronous.into_iter().chain(wait).collect();
+        HeaderValue::from_str(&applied.join(", ")).unwrap_or_else(|_| HeaderValue::from_static(""))
+    }
+}
+
+fn seconds(written: &str) -> Option<Duration> {
+    let value = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(written);
     if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
@@ -50,7 +82,7 @@ mod tests {
     #[track_caller]
     fn check(values: &[&str], seconds: Option<u64>) {
         let headers: HeaderMap = values.iter().map(|value| (PREFER, value.parse().unwrap())).collect();
-        assert_eq!(wait(&headers), seconds.map(Duration::from_secs), "{values:?}");
+        assert_eq!(Preference::read(&headers).wait, seconds.map(Duration::from_secs), "{values:?}");
     }
 
     #[test]
@@ -69,5 +101,17 @@ mod tests {
         {
             check(&[unread], None);
         }
+    }
+
+    #[test]
+    fn what_is_heeded_is_said() {
+        let applied = |value: &'static str| {
+            let headers = HeaderMap::from_iter([(PREFER, HeaderValue::from_static(value))]);
+            Preference::read(&headers).applied()
+        };
+        assert_eq!(applied("wait=100000"), "wait=60");
+        assert_eq!(applied("Respond-Async"), "respond-async");
+        assert_eq!(applied("wait=5, respond-async; x=y"), "respond-async, wait=5");
+        assert_eq!(applied("handling=strict, respond-asynchronously"), "");
     }
 }

@@ -9,6 +9,8 @@ pub(crate) struct Route {
     /// Segments that begin with `:` stand for one segment that is not empty.
     pub(crate) path: &'static str,
     pub(crate) endpoint: Endpoint,
+    /// The path that takes its place, where it is kept for callers of the earlier service alone.
+    pub(crate) successor: Option<&'static str>,
 }
 
 /// What answers at a route. The kind decides whether a caller must show who it is: only a private endpoint
@@ -42,14 +44,39 @@ pub(crate) enum Private {
     Output,
     Validate,
     Allowed,
+    Execute,
+    EarlierSubmit,
+    EarlierRead,
+    EarlierCancel,
 }
 
 const fn open(method: Method, path: &'static str, endpoint: Open) -> Route {
-    Route { method, path, endpoint: Endpoint::Open(endpoint) }
+    Route { method, path, endpoint: Endpoint::Open(endpoint), successor: None }
 }
 
 const fn private(method: Method, path: &'static str, endpoint: Private) -> Route {
-    Route { method, path, endpoint: Endpoint::Private(endpoint) }
+    Route { method, path, endpoint: Endpoint::Private(endpoint), successor: None }
+}
+
+impl Route {
+    /// Marks a route as deprecated.
+    const fn succeeded_by(mut self, path: &'static str) -> Self {
+        self.successor = Some(path);
+        self
+    }
+
+    /// Returns the path that takes the place of this one for a request.
+    pub(crate) fn successor(&self, values: &[&str]) -> Option<String> {
+        let plain = |value: &&&str| {
+            value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:%".contains(&byte))
+        };
+        let mut values = values.iter().filter(plain);
+        let filled = self.successor?.split('/').map(|segment| match segment.starts_with(':') {
+            true => values.next().copied().unwrap_or(segment),
+            false => segment,
+        });
+        Some(filled.collect::<Vec<_>>().join("/"))
+    }
 }
 
 /// Every route there is. `HEAD` follows from `GET`; `OPTIONS` is answered everywhere.
@@ -64,11 +91,22 @@ pub(crate) const ROUTES: &[Route] = &[
     private(Method::GET, "/api/commands", Private::List),
     private(Method::GET, "/api/commands/allowed", Private::Allowed),
     private(Method::POST, "/api/commands/validate", Private::Validate),
+    private(Method::POST, "/api/commands/execute", Private::Execute),
     private(Method::GET, "/api/commands/:id", Private::Read),
     private(Method::POST, "/api/commands/:id/cancel", Private::Cancel),
     private(Method::GET, "/api/commands/:id/events", Private::Events),
     private(Method::GET, "/api/commands/:id/output", Private::Output),
+    private(Method::POST, "/api/execute", Private::EarlierSubmit).succeeded_by("/api/commands"),
+    private(Method::GET, "/api/execution/:id", Private::EarlierRead).succeeded_by("/api/commands/:id"),
+    private(Method::POST, "/api/execution/:id/cancel", Private::EarlierCancel)
+        .succeeded_by("/api/commands/:id/cancel"),
 ];
+
+/// Returns every route's method and path, for who holds something else against the table.
+#[must_use]
+pub fn table() -> Vec<(Method, &'static str)> {
+    ROUTES.iter().map(|route| (route.method.clone(), route.path)).collect()
+}
 
 /// What the table has for a request.
 #[derive(Debug)]
