@@ -7,7 +7,7 @@ use std::path::Path;
 use portcullis_api::ProblemCode;
 use portcullis_core::{Reason, Status};
 use portcullis_policy::{Rulebook, code};
-use portcullis_server::config::SETTINGS;
+use portcullis_server::config::{SETTINGS, WEBHOOK_MEMBERS};
 
 fn document(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name);
@@ -70,6 +70,16 @@ fn the_operations_guide_lists_every_setting_with_its_names_and_default() {
         })
         .collect();
     same("settings in docs/operations.md", &written, &there);
+}
+
+#[test]
+fn the_guide_to_webhooks_lists_every_member_of_their_tables() {
+    let rows = table(&document("docs/webhooks.md"), "| member | value |");
+    let mut written: Vec<&str> = rows.iter().map(|row| plain(&row[0])).collect();
+    let mut there = WEBHOOK_MEMBERS.to_vec();
+    written.sort_unstable();
+    there.sort_unstable();
+    same("members in docs/webhooks.md", &written, &there);
 }
 
 #[test]

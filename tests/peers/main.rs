@@ -1,8 +1,9 @@
-//! The Socket Service's side of the promises: updates reach a real Socket.IO client through a real Express
-//! and Socket.IO server.
+//! The peers' side of the promises: updates reach a real Socket.IO client through a real Express and Socket.IO
+//! server, and webhooks verify with the official library.
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod node;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;

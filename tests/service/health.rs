@@ -76,7 +76,13 @@ async fn a_store_that_does_not_answer_is_told_from_one_that_refuses() {
     let served = Served::start().await;
     let (launcher, store) = (served.actor.clone() as std::sync::Arc<dyn Launcher>, served.store.clone());
     let store = store as std::sync::Arc<dyn ExecutionStore>;
-    let health = Health::new(served.engine.clone(), launcher, store, crate::doubles::confinement());
+    let health = Health::new(
+        served.engine.clone(),
+        launcher,
+        store,
+        crate::doubles::confinement(),
+        Default::default(),
+    );
     served.store.broken.store(true, Ordering::SeqCst);
     assert!(matches!(health.store().await, StoreState::Refuses(_)));
     assert!(health.is_alive().await, "a restart gives the disk no room");

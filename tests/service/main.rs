@@ -36,3 +36,4 @@ mod settings;
 mod start;
 
 mod waiting;
+mod webhooks;

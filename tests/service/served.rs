@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use portcullis_api::ExecutionView;
 use portcullis_core::{ExecutionStore, Launcher};
 use portcullis_engine::{Engine, Parts};
-use portcullis_notify::Silent;
+use portcullis_notify::{Silent, WebhooksWatch};
 use portcullis_server::health::Health;
 use portcullis_server::http::{Hosts, HttpConfig, Service, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -68,7 +68,8 @@ impl Served {
         };
         let engine = Engine::start(parts, wanted.engine).await.unwrap();
         let confinement = crate::doubles::confinement();
-        let health = Health::new(engine.clone(), actor.clone(), store.clone(), confinement);
+        let health =
+            Health::new(engine.clone(), actor.clone(), store.clone(), confinement, WebhooksWatch::default());
         let service = Service::new(engine.clone(), Arc::new(Tokens), health, wanted.http);
         let (close, closing) = watch::channel(false);
         let serving = tokio::spawn(serve(listener, service, closing));

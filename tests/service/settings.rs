@@ -41,7 +41,10 @@ fn file(directory: &Path, name: &str, text: &str, mode: u32) -> String {
 
 /// Returns a value of every setting that there can be at once, by its names in the file, from the example.
 fn samples(directory: &Path) -> BTreeMap<String, String> {
-    let uncommented: String = example().lines().map(|line| line.strip_prefix('#').unwrap_or(line)).fold(
+    // The table behind them has no variables and no flags.
+    let example = example();
+    let (settings, _) = example.split_once("\n#[webhook").unwrap();
+    let uncommented: String = settings.lines().map(|line| line.strip_prefix('#').unwrap_or(line)).fold(
         String::new(),
         |text, line| {
             let set = line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' ') && !name.is_empty());

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use portcullis_api::URL_FILE;
-use portcullis_core::{Authenticator, Confinement, ExecutionStore, Launcher, Notifier};
+use portcullis_core::{Authenticator, Confinement, ExecutionStore, Launcher, Notifier, Outbox};
 use portcullis_engine::{Engine, Parts};
 use portcullis_identity::{AuthServiceAuthenticator, LocalTokenAuthenticator};
-use portcullis_notify::{Silent, SocketServiceNotifier};
+use portcullis_notify::{RunningWebhooks, Silent, SocketServiceNotifier, Webhooks};
 use portcullis_store::{MemoryStore, SqliteStore};
 
 use crate::config::{Config, StoreKind};
@@ -63,6 +63,8 @@ pub struct Composed {
     pub health: Arc<Health>,
     /// What lines are judged by.
     pub rules: Arc<Rules>,
+    /// What posts how executions ended.
+    pub webhooks: RunningWebhooks,
 }
 
 /// Makes the data directory, readable by its owner alone, when there is none.
@@ -105,14 +107,23 @@ pub async fn compose(
     launcher: Arc<dyn Launcher>,
     confinement: &Confinement,
 ) -> Result<Composed, ComposeError> {
-    let store: Arc<dyn ExecutionStore> = match config.store {
-        StoreKind::Memory => Arc::new(MemoryStore::new()),
+    let (store, outbox): (Arc<dyn ExecutionStore>, Arc<dyn Outbox>) = match config.store {
+        StoreKind::Memory => {
+            let store = Arc::new(MemoryStore::new());
+            (store.clone(), store)
+        }
         StoreKind::Sqlite => {
             let path = config.data_dir.join(DATABASE_FILE);
             let store = SqliteStore::open(&path).map_err(Into::into);
-            Arc::new(store.map_err(ComposeError::room("open the database"))?)
+            let store = Arc::new(store.map_err(ComposeError::room("open the database"))?);
+            (store.clone(), store)
         }
     };
+    // Before the engine, which may find executions to end.
+    let webhooks = Webhooks::new(config.webhooks.clone()).map_err(Into::into);
+    let webhooks = webhooks.map_err(ComposeError::room("use the webhooks"))?;
+    let subscribed = webhooks.subscribe(&*outbox).await.map_err(Into::into);
+    subscribed.map_err(ComposeError::room("note who is posted to"))?;
     let notifier: Arc<dyn Notifier> = match &config.socket_service {
         Some(socket_service) => {
             let notifier = SocketServiceNotifier::new(socket_service.clone()).map_err(Into::into);
@@ -129,9 +140,10 @@ pub async fn compose(
     if let Some(time) = config.retention {
         tokio::spawn(retention::keep_for(time, store.clone()));
     }
-    let health = Health::new(engine.clone(), launcher, store, confinement.clone());
+    let webhooks = webhooks.start(outbox, config.public_url.as_deref().unwrap_or_default());
+    let health = Health::new(engine.clone(), launcher, store, confinement.clone(), webhooks.watch());
     let service = Service::new(engine.clone(), authenticator, health.clone(), config.http.clone());
-    Ok(Composed { engine, service, health, rules })
+    Ok(Composed { engine, service, health, rules, webhooks })
 }
 
 /// Writes where the service is to be found, for clients on this machine; returns what was written.

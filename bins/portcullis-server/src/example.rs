@@ -27,8 +27,27 @@ pub fn example() -> String {
             default => writeln!(text, "{} = {}", name(setting), value(setting, default)),
         };
     }
-    text
+    text + WEBHOOK
 }
+
+/// The tables behind the settings: they come last, since what follows a table's head belongs to it.
+const WEBHOOK: &str = r#"
+# Endpoints that are posted how executions end, as many as you like, each a table under a name of its own; these have no
+# variables and no flags. docs/webhooks.md says what they are sent and how they check it.
+#[webhook.ci]
+#url = "https://hooks.example/portcullis"
+# File with the secret: `whsec_` and 24 to 64 bytes in base64. Two, one on each line or a list of files, while it changes.
+#secret_file = "/run/secrets/ci_webhook"
+#enabled = true
+# Only these endings, and only lines with one of these programs; all when left out.
+#statuses = ["failed", "timeout", "lost"]
+#programs = ["make"]
+# Addresses that it may have although they are not public; `http://` is posted to these alone.
+#allowed_networks = ["10.0.0.0/8"]
+# Certificates (PEM) of who may vouch for it, in place of those that this host trusts.
+#ca_file = "/etc/portcullis/ca.pem"
+#timeout_seconds = 15
+"#;
 
 /// A secret is named by its file: a file like this one is copied about.
 fn name(setting: &'static Setting) -> &'static str {
@@ -71,6 +90,7 @@ fn sample(name: &str) -> &'static str {
     match name {
         "auth_service_url" => "http://auth-service:8000/api",
         "socket_service_url" => "http://socket-service:3002",
+        "public_url" => "https://portcullis.example",
         "port" => "5001",
         "data_dir" | "execution_dir" => "/var/lib/portcullis",
         "rulebook" => "/etc/portcullis/rules.toml",

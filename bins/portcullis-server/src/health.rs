@@ -6,6 +6,7 @@ use std::time::Duration;
 use portcullis_api::ConfinementView;
 use portcullis_core::{Confinement, ExecutionStore, Launcher};
 use portcullis_engine::Engine;
+use portcullis_notify::{WebhookStats, WebhooksWatch};
 use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
@@ -23,6 +24,7 @@ pub struct Health {
     launcher: Arc<dyn Launcher>,
     store: Arc<dyn ExecutionStore>,
     confinement: Confinement,
+    webhooks: WebhooksWatch,
     /// What the store answered last, and when. Locked while it is asked, so that it is asked once at a time.
     asked: Mutex<Option<(Instant, StoreState)>>,
 }
@@ -50,6 +52,32 @@ pub struct Readiness {
     pub confinement: ConfinementView,
     /// How many executions may run at once.
     pub cells: usize,
+    /// How the webhooks are; an endpoint in trouble stands against nothing. Left out when there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub webhooks: Vec<WebhookState>,
+}
+
+/// How a webhook is, as far as anybody may know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookState {
+    /// Its name in the configuration.
+    pub name: String,
+    /// `delivering`; `failing`, when its latest attempt failed; `disabled`, when it has answered 410.
+    pub state: &'static str,
+    /// Messages that wait for it, as counted within the last minute.
+    pub waiting: u64,
+}
+
+impl From<WebhookStats> for WebhookState {
+    fn from(stats: WebhookStats) -> Self {
+        let state = match (stats.disabled, stats.failing) {
+            (true, _) => "disabled",
+            (false, true) => "failing",
+            (false, false) => "delivering",
+        };
+        Self { name: stats.endpoint, state, waiting: stats.waiting }
+    }
 }
 
 impl Health {
@@ -59,8 +87,9 @@ impl Health {
         launcher: Arc<dyn Launcher>,
         store: Arc<dyn ExecutionStore>,
         confinement: Confinement,
+        webhooks: WebhooksWatch,
     ) -> Arc<Self> {
-        Arc::new(Self { engine, launcher, store, confinement, asked: Mutex::new(None) })
+        Arc::new(Self { engine, launcher, store, confinement, webhooks, asked: Mutex::new(None) })
     }
 
     /// Tries the store, unless that was done a moment ago.
@@ -102,6 +131,7 @@ impl Health {
             problems,
             confinement: ConfinementView::from(&self.confinement),
             cells: self.launcher.capacity(),
+            webhooks: self.webhooks.stats().into_iter().map(WebhookState::from).collect(),
         }
     }
 

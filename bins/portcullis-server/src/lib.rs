@@ -26,3 +26,4 @@ pub mod report;
 pub mod retention;
 pub mod rules;
 pub mod supervisor;
+pub mod upkeep;

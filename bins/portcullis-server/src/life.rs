@@ -15,6 +15,9 @@ use crate::supervisor::Supervisor;
 /// How long connections have to end when all executions have.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
+/// How long webhooks that are being posted have then.
+const LAST_POSTS: Duration = Duration::from_secs(3);
+
 /// The signals that tell the service to end.
 #[derive(Debug)]
 pub struct Signals {
@@ -104,6 +107,7 @@ pub async fn serve_until_told(
         tracing::info!("some connections had to be closed");
         serving.abort();
     }
+    composed.webhooks.stop(LAST_POSTS).await;
     watching.abort();
     end
 }

@@ -21,7 +21,7 @@ use portcullis_server::life::{End, Signals, serve_until_told};
 use portcullis_server::privilege::give_up;
 use portcullis_server::rules::{hangups, reload_when_told};
 use portcullis_server::supervisor::Supervisor;
-use portcullis_server::{doctor, example, logging, report};
+use portcullis_server::{doctor, example, logging, report, upkeep};
 use tokio::net::TcpListener;
 
 /// `EX_CONFIG` of sysexits.h.
@@ -51,6 +51,9 @@ enum Command {
     /// Looks at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Looks at the endpoints that are posted how executions end
+    #[command(subcommand)]
+    Webhooks(WebhooksCommand),
     /// Tries what this host gives: every mechanism, a cell, the programs of the rules; says what is missing, what
     /// that means and how to mend it. Exits with 0 when everything is there, 3 when something is missing that the
     /// service can do without, 1 when nothing will run
@@ -58,6 +61,17 @@ enum Command {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
+    },
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum WebhooksCommand {
+    /// Prints the endpoints that are enabled in the configuration, and which of them are disabled by a 410
+    List,
+    /// Takes back that an endpoint is disabled; also while the service runs, which posts to it again within 5 s
+    Enable {
+        /// Its name in the configuration
+        name: String,
     },
 }
 
@@ -154,6 +168,10 @@ fn main() -> ExitCode {
             print!("{report}");
             ExitCode::from(doctor::exit_code(&findings))
         }
+        Some(Command::Webhooks(WebhooksCommand::List)) => said(upkeep::list_webhooks(&effective)),
+        Some(Command::Webhooks(WebhooksCommand::Enable { name })) => {
+            said(upkeep::enable_webhook(&effective, &name))
+        }
         None => match run(effective, supervisor) {
             Ok(End::Told) => ExitCode::SUCCESS,
             Ok(End::Broken) => ExitCode::FAILURE,
@@ -162,6 +180,20 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+    }
+}
+
+/// Prints what came of something, or why nothing did.
+fn said(result: Result<String, upkeep::Problem>) -> ExitCode {
+    match result {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            eprintln!("portcullis-server: {problem}");
+            ExitCode::FAILURE
+        }
     }
 }
 

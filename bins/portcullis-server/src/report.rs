@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::Write;
 
 use portcullis_core::Confinement;
+use portcullis_notify::WebhookConfig;
 use portcullis_policy::Rulebook;
 use portcullis_sandbox::look_up;
 use serde_json::{Value, json};
@@ -20,6 +21,10 @@ pub fn settings(effective: &Effective) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(report, "{:width$} = {shown}  [{origin}]", setting.name);
     }
+    for (endpoint, origin) in &effective.webhooks {
+        let name = format!("webhook.{}", endpoint.name);
+        let _ = writeln!(report, "{name:width$} = {}  [{origin}]", url(endpoint));
+    }
     report
 }
 
@@ -34,7 +39,18 @@ pub fn settings_as_json(effective: &Effective) -> String {
         })
     };
     let settings: Vec<_> = effective.values.iter().map(setting).collect();
-    format!("{}\n", json!({ "valid": true, "settings": settings, "warnings": effective.warnings }))
+    let webhook = |(endpoint, origin): &(WebhookConfig, Origin)| json!({ "name": endpoint.name, "url": url(endpoint), "origin": origin_as_json(origin) });
+    let webhooks: Vec<_> = effective.webhooks.iter().map(webhook).collect();
+    let warnings = &effective.warnings;
+    format!(
+        "{}\n",
+        json!({ "valid": true, "settings": settings, "webhooks": webhooks, "warnings": warnings })
+    )
+}
+
+/// An endpoint's URL without its query, which may be a secret.
+fn url(endpoint: &WebhookConfig) -> String {
+    endpoint.check().map(|place| place.shown).unwrap_or_default()
 }
 
 fn origin_as_json(origin: &Origin) -> Value {

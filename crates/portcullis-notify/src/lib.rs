@@ -54,5 +54,6 @@ pub use silent::Silent;
 pub use socket_service::SocketServiceNotifier;
 pub use stats::SocketStats;
 pub use webhooks::{
-    InvalidWebhook, Network, Place, Posting, SigningSecret, WebhookConfig, WebhookStats, Webhooks,
+    InvalidWebhook, Network, Place, RunningWebhooks, SigningSecret, WebhookConfig, WebhookStats, Webhooks,
+    WebhooksWatch,
 };

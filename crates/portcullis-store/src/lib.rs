@@ -50,4 +50,4 @@ pub mod conformance;
 
 pub use memory::MemoryStore;
 pub use rules::MAX_PAGE;
-pub use sqlite::{OpenError, SqliteStore, WriteCounts};
+pub use sqlite::{Beside, DisabledEndpoint, OpenError, SqliteStore, WriteCounts};

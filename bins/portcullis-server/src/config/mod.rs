@@ -11,6 +11,7 @@ mod secrets;
 mod settings;
 mod sources;
 mod values;
+mod webhooks;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,12 +20,13 @@ use std::time::Duration;
 
 use portcullis_core::Limits;
 use portcullis_identity::AuthConfig;
-use portcullis_notify::SocketConfig;
+use portcullis_notify::{SocketConfig, WebhookConfig};
 use portcullis_policy::Rulebook;
 use portcullis_sandbox::Account;
 
 pub use settings::{Form, SETTINGS, Setting, flag};
 pub use sources::{Flags, Origin, Place, Sources};
+pub use webhooks::KEYS as WEBHOOK_MEMBERS;
 
 use crate::http::HttpConfig;
 use crate::logging::LogFormat;
@@ -58,6 +60,10 @@ pub struct Config {
     pub token_file: PathBuf,
     /// The Socket Service; without one, nobody is told.
     pub socket_service: Option<SocketConfig>,
+    /// Endpoints that are posted how executions ended.
+    pub webhooks: Vec<WebhookConfig>,
+    /// The service's own URL as others reach it, for links; without one, links are paths.
+    pub public_url: Option<String>,
     /// What the HTTP side holds its peers to.
     pub http: HttpConfig,
     /// How long records are kept after their end; without it, for ever.
@@ -97,6 +103,8 @@ pub struct Effective {
     pub values: Vec<(&'static Setting, String, Origin)>,
     /// What is not wrong, but should be heard of.
     pub warnings: Vec<String>,
+    /// The endpoints of `[webhook.NAME]` that are enabled, and where each is in the file.
+    pub webhooks: Vec<(WebhookConfig, Origin)>,
 }
 
 /// What is wrong with a configuration: all of it.

@@ -15,8 +15,8 @@ use super::settings::SETTINGS;
 use super::sources::{Gathered, Origin};
 use super::values::{
     ACCOUNT, Parsed, account, address, allowlist, auth_service, earlier_rules, level, log_filter, log_format,
-    mounts, names, networks, path, processors, program_path, rulebook_file, seconds, socket_service, store,
-    text, user_name, whole, yes_or_no,
+    mounts, names, networks, path, processors, program_path, public_url, rulebook_file, seconds,
+    socket_service, store, text, user_name, whole, yes_or_no,
 };
 use super::{Config, ConfigError, Effective, ServiceUser};
 use crate::http::{Anonymous, Hosts, HttpConfig};
@@ -41,7 +41,8 @@ pub(super) fn resolve(gathered: Gathered) -> Result<Effective, ConfigError> {
             Some((setting, text.clone(), origin.clone()))
         })
         .collect();
-    Ok(Effective { config, values, warnings: std::mem::take(&mut gathered.warnings) })
+    let webhooks = std::mem::take(&mut gathered.webhooks);
+    Ok(Effective { config, values, warnings: std::mem::take(&mut gathered.warnings), webhooks })
 }
 
 /// Reads settings one by one, and goes on after a wrong one, so that all problems are found.
@@ -133,6 +134,7 @@ impl Reader {
         self.useless();
         let token_file = self.optional("token_file", path);
         let socket_service = self.optional("socket_service_url", socket_service);
+        let public_url = self.optional("public_url", public_url);
         let listen = self.listen(auth_service.is_some());
         let hosts = self.optional("allowed_hosts", names);
         let http = self.http(listen, hosts);
@@ -176,6 +178,8 @@ impl Reader {
             auth_service: auth_service?,
             token_file,
             socket_service: socket_service?,
+            webhooks: self.gathered.webhooks.iter().map(|(endpoint, _)| endpoint.clone()).collect(),
+            public_url: public_url?,
             http: http?,
             retention: Some(retention_days?).filter(|&days| days > 0).map(days),
             drain_time: drain_time?,

@@ -105,6 +105,8 @@ settings! {
         "base of the Auth Service; without it, the local token counts"
     "socket_service_url" "SOCKET_SERVICE_URL" ""
         "base of the Socket Service; without it, nobody is told"
+    "public_url" "PORTCULLIS_PUBLIC_URL" ""
+        "the service's own URL as others reach it, for links in webhooks; without it, these are paths"
     "listen" "PORTCULLIS_LISTEN" "127.0.0.1:5000"
         "address and port to listen at; port 0 takes a free one"
     "port" "PORT" ""

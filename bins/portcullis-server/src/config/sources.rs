@@ -7,10 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use portcullis_api::Surroundings;
+use portcullis_notify::WebhookConfig;
 use toml::de::{DeTable, DeValue};
 
 use super::secrets;
 use super::settings::{Form, SETTINGS, Setting, flag, named, of_variable};
+use super::webhooks;
 
 /// Where a value came from; a later one beats an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +40,7 @@ pub struct Place {
 
 impl Place {
     /// Returns the place of a byte of a text.
-    fn of(text: &str, offset: usize) -> Self {
+    pub(super) fn of(text: &str, offset: usize) -> Self {
         let before = text.get(..offset).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();
@@ -104,6 +106,8 @@ pub(super) struct Gathered {
     pub(super) problems: Vec<String>,
     /// What is not wrong, but should be heard of.
     pub(super) warnings: Vec<String>,
+    /// The endpoints of `[webhook.NAME]`.
+    pub(super) webhooks: Vec<(WebhookConfig, Origin)>,
     pub(super) surroundings: Surroundings,
 }
 
@@ -129,11 +133,13 @@ impl Sources {
             ..Gathered::default()
         };
         let file = self.flags.config.clone().or_else(|| variable(CONFIG_VARIABLE).map(PathBuf::from));
+        let credentials = variable(CREDENTIALS_VARIABLE).filter(|directory| !directory.is_empty());
+        let credentials = credentials.map(PathBuf::from);
         if let Some(path) = file {
-            gathered.take_file(&path);
+            gathered.take_file(&path, credentials.as_deref());
         }
-        if let Some(directory) = variable(CREDENTIALS_VARIABLE).filter(|directory| !directory.is_empty()) {
-            gathered.take_credentials(Path::new(&directory));
+        if let Some(directory) = credentials {
+            gathered.take_credentials(&directory);
         }
         gathered.take_environment(&self.environment);
         gathered.take_flags(self.flags);
@@ -142,7 +148,7 @@ impl Sources {
 }
 
 impl Gathered {
-    fn take_file(&mut self, path: &Path) {
+    fn take_file(&mut self, path: &Path, credentials: Option<&Path>) {
         let shown = path.display();
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
@@ -163,6 +169,14 @@ impl Gathered {
         for (key, value) in table {
             let place = Place::of(&text, key.span().start);
             let name: &str = key.get_ref();
+            if name == webhooks::WEBHOOK {
+                let found = webhooks::read(path, &text, value.get_ref(), credentials);
+                self.webhooks = found.endpoints;
+                self.problems.extend(found.problems);
+                self.warnings.extend(found.warnings);
+                secret = secret.or(found.holds_secret.then_some("webhook.….secret"));
+                continue;
+            }
             let Some((setting, name, form)) = named(name) else {
                 let known = nearest(name, SETTINGS.iter().flat_map(Setting::names).map(|(name, _)| name));
                 self.problems.push(format!(
@@ -311,7 +325,7 @@ fn text_of(value: &DeValue<'_>) -> Option<String> {
 }
 
 /// Returns the name that takes the fewest changes; a name that ends alike is nearer still.
-fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> &'n str {
+pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> &'n str {
     let wanted = name.to_ascii_lowercase();
     let bare = wanted.strip_prefix("portcullis_").unwrap_or(&wanted);
     known

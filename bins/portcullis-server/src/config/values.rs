@@ -147,6 +147,15 @@ pub(super) fn socket_service(text: &str) -> Parsed<SocketConfig> {
     SocketServiceNotifier::new(config.clone()).map(|_| config).map_err(|error| error.to_string())
 }
 
+/// Reads a URL that paths are put behind.
+pub(super) fn public_url(text: &str) -> Parsed<String> {
+    let uri = text.parse::<http::Uri>().ok().filter(|_| !text.contains(['?', '#', '@']));
+    match uri.as_ref().and_then(http::Uri::scheme_str) {
+        Some("http" | "https") => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err("a URL is accepted, such as `https://portcullis.example`, without query or user".into()),
+    }
+}
+
 pub(super) fn store(text: &str) -> Parsed<StoreKind> {
     match text {
         "sqlite" => Ok(StoreKind::Sqlite),

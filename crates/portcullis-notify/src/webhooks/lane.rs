@@ -33,7 +33,7 @@ const MOST_WAITING: usize = 100_000;
 /// How often what waits is looked over.
 const ROUND: Duration = Duration::from_secs(60);
 /// How often a disabled endpoint is looked up: somebody may have enabled it.
-const DISABLED_ROUND: Duration = Duration::from_secs(15);
+const DISABLED_ROUND: Duration = Duration::from_secs(5);
 /// The first and the longest wait for a store that does not answer.
 const STORE_WAITS: Backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(15) };
 

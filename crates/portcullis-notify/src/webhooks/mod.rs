@@ -67,8 +67,8 @@ impl Webhooks {
 
     /// Begins to post. `base` is the service's own URL for links, or nothing.
     #[must_use]
-    pub fn start(self, outbox: Arc<dyn Outbox>, base: &str) -> Posting {
-        Posting::start(
+    pub fn start(self, outbox: Arc<dyn Outbox>, base: &str) -> RunningWebhooks {
+        RunningWebhooks::start(
             self.endpoints
                 .into_iter()
                 .map(|(_, config, dial)| (config, Box::new(dial) as Box<dyn dial::Dial>)),
@@ -79,15 +79,29 @@ impl Webhooks {
     }
 }
 
+/// Sees how endpoints are. Cheap to clone; counts stand still when the posting has ended.
+#[derive(Clone, Default)]
+pub struct WebhooksWatch {
+    endpoints: Arc<[Arc<Endpoint>]>,
+}
+
+impl WebhooksWatch {
+    /// Returns what was done for each endpoint, in the order of the configuration.
+    #[must_use]
+    pub fn stats(&self) -> Vec<WebhookStats> {
+        self.endpoints.iter().map(|endpoint| endpoint.counters.read(&endpoint.name)).collect()
+    }
+}
+
 /// The posting that goes on. Dropped, it ends at once; what was under way is posted again by the next start.
-pub struct Posting {
-    endpoints: Vec<Arc<Endpoint>>,
+pub struct RunningWebhooks {
+    watch: WebhooksWatch,
     stop: watch::Sender<bool>,
     lanes: JoinSet<()>,
     bell: JoinHandle<()>,
 }
 
-impl Posting {
+impl RunningWebhooks {
     fn start(
         endpoints: impl Iterator<Item = (WebhookConfig, Box<dyn dial::Dial>)>,
         outbox: Arc<dyn Outbox>,
@@ -122,13 +136,13 @@ impl Posting {
                 }
             }
         });
-        Self { endpoints, stop, lanes, bell }
+        Self { watch: WebhooksWatch { endpoints: endpoints.into() }, stop, lanes, bell }
     }
 
-    /// Returns what was done for each endpoint.
+    /// Returns the way to see how the endpoints are, for metrics and probes.
     #[must_use]
-    pub fn stats(&self) -> Vec<WebhookStats> {
-        self.endpoints.iter().map(|endpoint| endpoint.counters.read(&endpoint.name)).collect()
+    pub fn watch(&self) -> WebhooksWatch {
+        self.watch.clone()
     }
 
     /// Begins nothing more, gives what is under way this long, and ends.
@@ -141,7 +155,7 @@ impl Posting {
     }
 }
 
-impl Drop for Posting {
+impl Drop for RunningWebhooks {
     fn drop(&mut self) {
         self.bell.abort();
     }

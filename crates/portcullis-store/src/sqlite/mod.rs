@@ -3,6 +3,7 @@
 //! One thread writes, a few read, one copies the log into the database. Async callers hand them closures
 //! over a channel and await the answer, so no call blocks the runtime.
 
+mod beside;
 mod checkpoint;
 mod open;
 mod postings;
@@ -28,6 +29,7 @@ use portcullis_core::{
 };
 use time::OffsetDateTime;
 
+pub use beside::{Beside, DisabledEndpoint};
 use checkpoint::Checkpointer;
 use open::Database;
 pub use open::OpenError;

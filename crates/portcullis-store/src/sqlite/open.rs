@@ -72,6 +72,18 @@ pub enum OpenError {
         /// The last version that this release knows.
         known: usize,
     },
+    /// An older release wrote the database, and only a server brings it up to date.
+    #[error(
+        "the database `{path}` has schema version `{found}`, and this release works with `{known}`: start the service once, which brings it up to date"
+    )]
+    Older {
+        /// The database.
+        path: PathBuf,
+        /// Its schema version; 0 for an empty one.
+        found: usize,
+        /// The version wanted.
+        known: usize,
+    },
     /// The file is no SQLite database, or a damaged one.
     #[error(
         "`{path}` is damaged, or no database at all: keep it aside and restore a backup, or start without it"
@@ -232,7 +244,7 @@ fn prepare_file(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Returns the schema version of the file, and `None` when it is empty; changes nothing.
-fn check(path: &Path) -> Result<Option<usize>, OpenError> {
+pub(super) fn check(path: &Path) -> Result<Option<usize>, OpenError> {
     let fail = |source| failed("read", path.to_owned(), source);
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(fail)?;
     // A log left by a crash stays what it is until the file is known to be ours.
@@ -246,7 +258,7 @@ fn check(path: &Path) -> Result<Option<usize>, OpenError> {
     }
 }
 
-fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
+pub(super) fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
@@ -300,12 +312,12 @@ fn sync_directory(directory: &Path) -> Result<(), OpenError> {
     File::open(directory).and_then(|file| file.sync_all()).map_err(files("sync the directory", directory))
 }
 
-fn files(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+pub(super) fn files(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     let path = path.to_owned();
     move |source| OpenError::Files { operation, path, source }
 }
 
-fn failed(operation: &'static str, path: PathBuf, source: rusqlite::Error) -> OpenError {
+pub(super) fn failed(operation: &'static str, path: PathBuf, source: rusqlite::Error) -> OpenError {
     match source.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked { path, source },
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => OpenError::Damaged { path, source },

@@ -11,7 +11,7 @@ use tokio::time::advance;
 
 use super::super::config::tests::secret;
 use super::super::message::tests::execution;
-use super::super::{Posting as Running, WebhookConfig};
+use super::super::{RunningWebhooks as Running, WebhookConfig};
 use super::*;
 
 const START: OffsetDateTime = datetime!(2026-12-01 0:00 UTC);
@@ -143,7 +143,7 @@ async fn an_ending_is_posted_at_once_signed_and_gone_from_the_store() {
     assert_eq!(attempt.signatures, signed);
     assert!(String::from_utf8_lossy(&attempt.body).contains("https://p.example/api/commands/a/output"));
     assert_eq!(ground.waiting("ci").await, 0);
-    let stats = ground.running.as_ref().unwrap().stats();
+    let stats = ground.running.as_ref().unwrap().watch().stats();
     assert_eq!((stats[0].attempts, stats[0].delivered, stats[0].failed), (1, 1, 0));
 }
 
@@ -168,7 +168,7 @@ async fn a_message_is_tried_over_a_day_with_longer_and_longer_waits_under_one_id
     for (at, attempt) in got.iter() {
         assert_eq!(attempt.timestamp, (START + *at).unix_timestamp(), "new for each attempt");
     }
-    let stats = ground.running.as_ref().unwrap().stats();
+    let stats = ground.running.as_ref().unwrap().watch().stats();
     assert_eq!((stats[0].given_up, stats[0].failing), (1, true));
 }
 
@@ -209,7 +209,7 @@ async fn an_endpoint_that_is_gone_is_disabled_until_somebody_enables_it() {
     pass(minutes(60)).await;
     assert_eq!((ground.receivers[0].count(), ground.receivers[1].count()), (1, 2));
     assert_eq!(ground.waiting("ci").await, 0);
-    assert!(ground.running.as_ref().unwrap().stats()[0].disabled);
+    assert!(ground.running.as_ref().unwrap().watch().stats()[0].disabled);
 
     // A restart changes nothing of it.
     ground.running = None;
@@ -217,7 +217,7 @@ async fn an_endpoint_that_is_gone_is_disabled_until_somebody_enables_it() {
     ground.ended("c").await;
     pass(minutes(60)).await;
     assert_eq!((ground.receivers[0].count(), ground.receivers[1].count()), (1, 3));
-    assert!(ground.running.as_ref().unwrap().stats()[0].disabled);
+    assert!(ground.running.as_ref().unwrap().watch().stats()[0].disabled);
 }
 
 #[tokio::test(start_paused = true)]
@@ -251,7 +251,7 @@ async fn an_endpoint_that_fails_is_asked_by_one_message_at_a_time_until_it_is_ba
     assert!(ground.waiting("ci").await < 200 - 30, "{}", ground.waiting("ci").await);
     pass(minutes(200)).await;
     assert_eq!(ground.waiting("ci").await, 0);
-    assert!(!ground.running.as_ref().unwrap().stats()[0].failing);
+    assert!(!ground.running.as_ref().unwrap().watch().stats()[0].failing);
 }
 
 #[tokio::test(start_paused = true)]
@@ -277,7 +277,7 @@ async fn a_service_that_was_away_for_days_still_posts_what_waits() {
     ground.start(&["ci"]);
     pass(minutes(15)).await;
     assert_eq!((ground.receivers[0].count(), ground.waiting("ci").await), (5, 0));
-    assert_eq!(ground.running.as_ref().unwrap().stats()[0].delivered, 1);
+    assert_eq!(ground.running.as_ref().unwrap().watch().stats()[0].delivered, 1);
 }
 
 #[tokio::test(start_paused = true)]
