@@ -15,6 +15,7 @@ mod ends;
 mod execute;
 mod faults;
 mod files;
+mod gate;
 mod interfaces;
 mod judged;
 mod kernel;

@@ -1,5 +1,5 @@
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, UtcOffset};
 
 use crate::{Confinement, Delivery, Denial, ExecutionId, Limits, Provenance, TraceContext, Usage};
 
@@ -81,6 +81,32 @@ pub struct NewExecution {
     pub provenance: Provenance,
     /// How it starts, when it is not to wait: then its record says `running` from the first moment.
     pub start: Option<Start>,
+}
+
+impl NewExecution {
+    /// Returns the record that it has when it is accepted.
+    #[must_use]
+    pub fn into_execution(self) -> Execution {
+        let (started_at, confinement) = self.start.map(|start| (start.at, start.confinement)).unzip();
+        Execution {
+            id: self.id,
+            owner: self.owner,
+            owner_name: self.owner_name,
+            command: self.command,
+            fingerprint: self.fingerprint,
+            programs: self.programs,
+            rules: self.rules,
+            limits: self.limits,
+            accepted_at: self.accepted_at.to_offset(UtcOffset::UTC),
+            provenance: self.provenance,
+            status: if started_at.is_some() { Status::Running } else { Status::Scheduled },
+            started_at: started_at.map(|at| at.to_offset(UtcOffset::UTC)),
+            confinement,
+            last_seq: 0,
+            output_bytes: 0,
+            ending: None,
+        }
+    }
 }
 
 /// What is recorded of a start.

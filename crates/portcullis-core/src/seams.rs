@@ -117,7 +117,8 @@ pub trait Launcher: Send + Sync {
 #[async_trait]
 pub trait ExecutionObserver: Send + Sync {
     /// Is told once, before the first instruction of the line runs, and may forbid it: then nothing runs
-    /// and the launch ends with [`LaunchError::Forbidden`].
+    /// and the launch ends with [`LaunchError::Forbidden`]. While this waits, the launcher may make ready what the
+    /// line needs. It does not return before this has.
     async fn starting(&self, confinement: &Confinement) -> Flow;
 
     /// Is given output as it arrives, in order. The launcher reads no more while this waits, so that a slow

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_core::{
-    Acceptance, Denial, Execution, ExecutionId, NewExecution, Permit, Principal, Refusal, Start, Status,
-    StoreError, Submission, Verdict,
+    Acceptance, Denial, Execution, ExecutionId, NewExecution, Permit, Principal, Refusal, Start, StoreError,
+    Submission, Verdict,
 };
 use time::OffsetDateTime;
 use tracing::{Instrument, debug, error, info, warn};
 
+use crate::admission::{Admission, Admit};
 use crate::ending;
 use crate::fingerprint::fingerprint;
 use crate::finish;
@@ -122,11 +123,12 @@ async fn refuse(
 /// Asks the store to accept, and queues what is new. Cannot be dropped half-way.
 async fn accept(
     shared: Arc<Shared>,
-    place: Place,
+    mut place: Place,
     new: NewExecution,
     permit: Permit,
 ) -> Result<Submitted, SubmitError> {
     let id = new.id.clone();
+    let work = place.prepare(&new, permit);
     match catching_store("accept", shared.parts.store.accept(new)).await {
         Ok(Acceptance::New(record)) => {
             shared.counters.note(|stats| stats.accepted += 1);
@@ -139,7 +141,7 @@ async fn accept(
                 status = record.status.as_str(),
                 "accepted"
             );
-            place.fill(permit, &record);
+            place.fill(work, &record);
             Ok(Submitted::New(record))
         }
         Ok(Acceptance::Same(record)) => {
@@ -205,12 +207,22 @@ async fn in_own_task(
     }
 }
 
+/// What is to be run once it is accepted.
+enum Work {
+    /// It will wait for a cell.
+    Permitted(Box<Permit>),
+    /// It is being made ready, and starts when it is admitted.
+    Prepared { live: Arc<Live>, admit: Admit },
+}
+
 /// A held place in the queue; given up when dropped.
 struct Place {
     shared: Arc<Shared>,
     key: (String, ExecutionId),
     /// It counts as running already: its acceptance is its start.
     at_once: bool,
+    /// Its runner has it, and says when it has ended.
+    prepared: bool,
 }
 
 impl Place {
@@ -223,7 +235,7 @@ impl Place {
         let key = (owner.to_owned(), id.clone());
         if let Some(sharers) = ledger.arriving.get_mut(&key) {
             *sharers += 1;
-            return Ok(Self { shared: Arc::clone(shared), key, at_once: false });
+            return Ok(Self { shared: Arc::clone(shared), key, at_once: false, prepared: false });
         }
         // The time until enough places are free, if executions run as long as they did lately.
         let typical_run = ledger.typical_run;
@@ -240,28 +252,53 @@ impl Place {
         }
         ledger.queue.reserve(owner);
         ledger.arriving.insert(key.clone(), 1);
-        let at_once = shared.config.confinement.is_some() && ledger.queue.start_at_once(owner, slots);
-        Ok(Self { shared: Arc::clone(shared), key, at_once })
+        // One that lives already is submitted again: there is nothing to start.
+        let at_once = shared.config.confinement.is_some()
+            && !ledger.live.contains_key(id)
+            && ledger.queue.start_at_once(owner, slots);
+        Ok(Self { shared: Arc::clone(shared), key, at_once, prepared: false })
     }
 
-    /// Puts the accepted execution into the queue, or starts it where its record says so.
-    fn fill(mut self, permit: Permit, record: &Execution) {
-        let live = Arc::new(Live::new(record));
-        let shared = Arc::clone(&self.shared);
+    /// Has what starts at once made ready, while the store is asked to accept it.
+    ///
+    /// INVARIANT (record before process): its runner lets nothing of it run before it is admitted.
+    fn prepare(&mut self, new: &NewExecution, permit: Permit) -> Work {
+        if new.start.is_none() {
+            return Work::Permitted(Box::new(permit));
+        }
+        let live = Arc::new(Live::new(new.clone().into_execution()));
+        let (admit, admission) = Admission::asked();
         let since = tokio::time::Instant::now();
-        let queued = Queued { live: Arc::clone(&live), permit, since };
+        let queued = Queued { live: Arc::clone(&live), permit, since, admission };
+        self.prepared = true;
+        tokio::spawn(run::run(Arc::clone(&self.shared), queued));
+        Work::Prepared { live, admit }
+    }
+
+    /// Puts the accepted execution into the queue, or lets go what was prepared.
+    fn fill(mut self, work: Work, record: &Execution) {
+        let shared = Arc::clone(&self.shared);
+        let live = match &work {
+            Work::Permitted(_) => Arc::new(Live::new(record.clone())),
+            Work::Prepared { live, .. } => Arc::clone(live),
+        };
         let too_late = {
             let mut ledger = shared.ledger();
             ledger.live.insert(live.id.clone(), Arc::clone(&live));
             // What was accepted while the drain swept the queue is ended like what the sweep found.
             let too_late = shared.gate() >= Gate::Closed;
-            if too_late {
-            } else if record.status == Status::Running {
-                self.at_once = false;
-                ledger.queue.started_at_once();
-                tokio::spawn(run::run(Arc::clone(&shared), queued));
-            } else {
-                ledger.queue.push(&live.owner, queued);
+            match work {
+                _ if too_late => {}
+                Work::Prepared { admit, .. } => {
+                    self.at_once = false;
+                    ledger.queue.started_at_once();
+                    admit.give();
+                }
+                Work::Permitted(permit) => {
+                    let (live, since) = (Arc::clone(&live), tokio::time::Instant::now());
+                    let admission = Admission::given();
+                    ledger.queue.push(&record.owner, Queued { live, permit: *permit, since, admission });
+                }
             }
             too_late
         };
@@ -279,7 +316,9 @@ impl Drop for Place {
         let mut ledger = self.shared.ledger();
         if self.at_once {
             ledger.queue.started_at_once();
-            ledger.queue.ended(&self.key.0);
+            if !self.prepared {
+                ledger.queue.ended(&self.key.0);
+            }
         }
         let Some(sharers) = ledger.arriving.get_mut(&self.key) else { return };
         *sharers -= 1;

@@ -105,6 +105,7 @@ mod vocabulary;
 mod shared;
 mod start;
 
+mod admission;
 mod admit;
 mod fingerprint;
 mod queue;

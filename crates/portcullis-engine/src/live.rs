@@ -56,18 +56,19 @@ struct Recent {
 }
 
 impl Live {
-    pub(crate) fn new(accepted: &Execution) -> Self {
+    pub(crate) fn new(accepted: Execution) -> Self {
+        let (id, owner) = (accepted.id.clone(), accepted.owner.clone());
         let tip = Tip {
-            accepted: Arc::new(accepted.clone()),
             running: None,
             ended: None,
             abandoned: false,
             last_seq: accepted.last_seq,
             output_bytes: accepted.output_bytes,
+            accepted: Arc::new(accepted),
         };
         Self {
-            id: accepted.id.clone(),
-            owner: accepted.owner.clone(),
+            id,
+            owner,
             tip: watch::Sender::new(tip),
             recent: Mutex::default(),
             stop: watch::Sender::new(None),

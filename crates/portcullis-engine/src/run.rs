@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::admission::Admission;
 use crate::ending::{self, Story, chain};
 use crate::finish::{finish, publish};
 use crate::live::Live;
@@ -41,25 +42,34 @@ pub(crate) fn start_waiting(shared: &Arc<Shared>) {
 /// Runs one execution and lets the next one in.
 pub(crate) async fn run(shared: Arc<Shared>, queued: Queued) {
     let live = Arc::clone(&queued.live);
+    let admission = queued.admission.clone();
     let began = Instant::now();
     if let Err(panicked) = catching(Box::pin(conduct(&shared, queued))).await {
         // The launch, if there was one, was dropped with the future, which killed the execution.
         shared.counters.note(|stats| stats.panics += 1);
         error!(execution_id = %live.id, error = %panicked, "the task of an execution broke");
-        finish(&shared, &live, ending::lost(panicked.to_string()), None).await;
+        if admission.is_given().await {
+            finish(&shared, &live, ending::lost(panicked.to_string()), None).await;
+        }
     }
+    let admitted = admission.is_given().await;
     {
         let mut ledger = shared.ledger();
         ledger.queue.ended(&live.owner);
-        ledger.typical_run = mean(ledger.typical_run, began.elapsed());
+        if admitted {
+            ledger.typical_run = mean(ledger.typical_run, began.elapsed());
+        }
     }
-    shared.forget(&live);
+    // What was not admitted is not in the ledger; another one under its id may be.
+    if admitted {
+        shared.forget(&live);
+    }
     start_waiting(&shared);
 }
 
 /// Launches an execution, keeps its output, and writes its ending.
 async fn conduct(shared: &Arc<Shared>, queued: Queued) {
-    let Queued { live, permit, since } = queued;
+    let Queued { live, permit, since, admission } = queued;
     let began = Instant::now();
     let recorder = Arc::new(Recorder::new(shared, &live, permit.plan().limits.output_bytes));
     let observer = Arc::new(Observer {
@@ -67,6 +77,7 @@ async fn conduct(shared: &Arc<Shared>, queued: Queued) {
         live: Arc::clone(&live),
         recorder: Arc::clone(&recorder),
         since,
+        admission: admission.clone(),
         start: Mutex::new(match live.accepted().status {
             Status::Running => Start::Recorded,
             _ => Start::Waiting,
@@ -87,6 +98,10 @@ async fn conduct(shared: &Arc<Shared>, queued: Queued) {
     if let Err(panicked) = &launched {
         shared.counters.note(|stats| stats.panics += 1);
         error!(execution_id = %live.id, error = %panicked, "the launcher broke");
+    }
+    // There may be nothing to finish; and nothing is finished before it was accepted.
+    if !admission.is_given().await {
+        return;
     }
     let start = observer.start();
     if matches!(start, Start::Claimed) {
@@ -121,7 +136,7 @@ fn mean(old: Duration, new: Duration) -> Duration {
 enum Start {
     /// The launcher has not asked yet.
     Waiting,
-    /// The same, and the record says `running` since its acceptance.
+    /// The same, and the record says `running` since its acceptance, once that is given.
     Recorded,
     /// The store is being asked.
     Claiming,
@@ -141,6 +156,7 @@ struct Observer {
     live: Arc<Live>,
     recorder: Arc<Recorder>,
     since: Instant,
+    admission: Admission,
     start: Mutex<Start>,
 }
 
@@ -228,7 +244,8 @@ impl Observer {
 impl ExecutionObserver for Observer {
     /// INVARIANT (record before process): nothing runs before the store has the claim.
     async fn starting(&self, confinement: &Confinement) -> Flow {
-        if self.live.stop().is_some() {
+        let admitted = self.admission.is_given().await;
+        if !admitted || self.live.stop().is_some() {
             self.turn(Start::CalledOff);
             return Flow::Stop;
         }

@@ -9,6 +9,7 @@ use portcullis_core::{ExecutionId, Permit, Update};
 use tokio::sync::{Notify, watch};
 use tracing::error;
 
+use crate::admission::Admission;
 use crate::live::Live;
 use crate::pages::Pages;
 use crate::queue::FairQueue;
@@ -58,6 +59,7 @@ pub(crate) struct Queued {
     pub(crate) live: Arc<Live>,
     pub(crate) permit: Permit,
     pub(crate) since: tokio::time::Instant,
+    pub(crate) admission: Admission,
 }
 
 impl Shared {

@@ -14,6 +14,7 @@ use portcullis_core::{Ended, Level, Limit, Limits, Network, Plan, ProgramName, U
 
 use crate::cgroup::{Counters, Group};
 use crate::config::Config;
+use crate::gate::Begin;
 use crate::init::{self, Job, Report, ReportTo};
 use crate::landlock::Ruleset;
 use crate::paths::Paths;
@@ -22,7 +23,7 @@ use crate::ready::{self, Ready};
 use crate::removal;
 use crate::rights::{self, Common, View};
 use crate::seccomp;
-use crate::sys::{self, Forked, Pid, Polled, Processors, Stack, WaitStatus};
+use crate::sys::{self, Forked, Pid, Polled, Processors, SharedNumber, Stack, WaitStatus};
 use crate::tree;
 use crate::view::{self, PrivateParts, Proc, Scratches, SourceIdentity};
 use crate::wire::{self, Answer, AtStep, FromCell, Refused, StepError, ToCell};
@@ -79,11 +80,13 @@ pub(crate) struct Cell {
 pub(crate) struct Stacks {
     init: Stack,
     command: Stack,
+    /// When the line began, as init saw it; see [`Begin`].
+    began: SharedNumber,
 }
 
 impl Stacks {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { init: Stack::new()?, command: Stack::new()? })
+        Ok(Self { init: Stack::new()?, command: Stack::new()?, began: SharedNumber::new()? })
     }
 }
 
@@ -103,8 +106,8 @@ impl Cell {
                 break 0;
             }
             match wire::receive_into::<ToCell>(&self.link, &mut buffer) {
-                Ok(Some((ToCell::Run { plan, stdin }, descriptors))) => {
-                    let Some(streams) = take_streams(descriptors, stdin) else { break 1 };
+                Ok(Some((ToCell::Run { plan, stdin, gated }, descriptors))) => {
+                    let Some(streams) = take_streams(descriptors, stdin, gated) else { break 1 };
                     let answer = self.run(&plan, streams);
                     // Nobody waits for what comes after the answer: whoever is to run next finds a cell that has ended,
                     // or that is done.
@@ -250,7 +253,6 @@ impl Cell {
         programs: &Programs,
         streams: Streams,
     ) -> Result<FromCell, StepError> {
-        let started = Instant::now();
         let targets: Vec<ViewPath> = self.config.mounts.iter().map(|mount| mount.target.clone()).collect();
         let writable = self.config.mounts.iter().filter(|mount| mount.writable);
         let writable: Vec<ViewPath> = writable.map(|mount| mount.target.clone()).collect();
@@ -267,13 +269,13 @@ impl Cell {
         let ready = ready::commands(plan, &self.config.user_name, rulesets);
         let line =
             Line { plan, programs, ready: &ready, mounts: &targets, writable: &writable, parts: &parts };
-        let End { watched, status, cpu, report } = self.carry_out(&line, streams, started)?;
+        let End { watched, status, cpu, report, began } = self.carry_out(&line, streams)?;
         let counters = self.group.as_ref().and_then(|group| group.sample().ok());
         let gone = self.everything_is_gone(counters.as_ref());
         let usage = Usage {
             cpu_time: counters.as_ref().map_or(cpu, |counters| counters.cpu),
             peak_memory_bytes: counters.as_ref().and_then(|counters| counters.peak_memory_bytes),
-            wall_time: started.elapsed(),
+            wall_time: began.elapsed(),
         };
         // A step that the kernel refuses leaves nobody knows what behind.
         let sound = !matches!(report, Some(Report::Refused(_) | Report::Broken(_)));
@@ -303,8 +305,9 @@ impl Cell {
     }
 
     /// Runs the line and waits for its end.
-    fn carry_out(&self, line: &Line<'_>, streams: Streams, started: Instant) -> Result<End, StepError> {
+    fn carry_out(&self, line: &Line<'_>, streams: Streams) -> Result<End, StepError> {
         let stacks = self.stacks.as_ref().ok_or(StepError { step: "stacks".into(), errno: libc::ENOMEM })?;
+        let begin = Begin::new(streams.gate.as_ref(), &stacks.began);
         let input = match streams.input {
             Some(input) => input,
             None => sys::open_at(None, c"/dev/null", libc::O_RDONLY, 0).at("open /dev/null")?,
@@ -317,6 +320,7 @@ impl Cell {
             && ready::is_plain(line.plan, line.ready, self.landlock_abi.is_some());
         let rulesets = line.ready.iter().filter_map(|ready| ready.ruleset.as_ref());
         let mut kept: Vec<_> = rulesets.map(|ruleset| ruleset.descriptor()).collect();
+        kept.extend(begin.gate());
         let longest = line.plan.script.steps.iter().map(|step| step.pipeline.commands.len()).max();
         let pids = RefCell::new(Vec::with_capacity(longest.unwrap_or(0)));
         let told = Mutex::new(None);
@@ -344,12 +348,13 @@ impl Cell {
             streams: [input.as_raw_fd(), streams.output.as_raw_fd(), streams.error.as_raw_fd()],
             kept: &kept,
             report,
+            begin: &begin,
             cell: Pid::try_from(std::process::id()).unwrap_or(-1),
             stack: &stacks.command,
             processors: self.processors.as_ref(),
             pids: &pids,
         };
-        let given = (input, streams.output, streams.error);
+        let given = (input, streams.output, streams.error, streams.gate);
         if shares_memory {
             // Cell, init and command follow one another, and seldom run at once. On one processor, nobody waits for
             // another one to wake up. Commands leave it, and so do we when the answer is out.
@@ -359,12 +364,12 @@ impl Cell {
             let run = || {
                 sys::run_beside(&stacks.init, namespaces, &mut || init::run(&job), |pidfd| {
                     drop(given);
-                    self.watch(line.plan, pidfd, started)
+                    self.watch(line.plan, pidfd, &begin)
                 })
             };
             let (watched, status, cpu) = wire::attempt("namespaces of the execution", run)?;
             let report = told.into_inner().unwrap_or_else(PoisonError::into_inner);
-            return Ok(End { watched, status, cpu, report });
+            return Ok(End { watched, status, cpu, report, began: begin.at() });
         }
         let (forked, pidfd) = wire::attempt("namespaces of the execution", || sys::clone_into(namespaces))?;
         let pid = match forked {
@@ -373,13 +378,13 @@ impl Cell {
         };
         let pidfd = pidfd.ok_or_else(|| StepError { step: "pidfd".into(), errno: libc::EBADF })?;
         drop(given);
-        let watched = self.watch(line.plan, &pidfd, started);
+        let watched = self.watch(line.plan, &pidfd, &begin);
         let (status, cpu) = self.reap(pid);
         let report = pipe.and_then(|(read, write)| {
             drop(write);
             read_report(read)
         });
-        Ok(End { watched, status, cpu, report })
+        Ok(End { watched, status, cpu, report, began: begin.at() })
     }
 
     /// Returns, in the order of the commands, the rulesets that can be made before anything runs. Those of commands
@@ -422,15 +427,16 @@ impl Cell {
     }
 
     /// Waits for init to end, and sees to the limits and the server's word meanwhile.
-    fn watch(&self, plan: &Plan, pidfd: &OwnedFd, started: Instant) -> Watched {
+    fn watch(&self, plan: &Plan, pidfd: &OwnedFd, begin: &Begin<'_>) -> Watched {
         let limits = &plan.limits;
         let mut stop: Option<(Ended, Instant)> = None;
-        let deadline = after(started, limits.wall_time);
+        // Before the line has begun, its time does not run.
+        let deadline = || begin.began().map(|began| after(began, limits.wall_time));
         loop {
             let now = Instant::now();
             let next = match stop {
                 Some((_, kill_at)) => kill_at,
-                None => deadline.min(now + TICK),
+                None => deadline().unwrap_or(after(now, limits.wall_time)).min(now + TICK),
             };
             let life = self.life.as_ref().unwrap_or(&self.link);
             let mut entries = [pidfd, &self.link, life].map(|fd| Polled { fd: fd.as_fd(), ready: false });
@@ -472,7 +478,7 @@ impl Cell {
                     return Watched::Stopped(ended);
                 }
                 Some(_) => {}
-                None if now >= deadline => {
+                None if deadline().is_some_and(|deadline| now >= deadline) => {
                     let _ = sys::pidfd_signal(pidfd.as_fd(), libc::SIGTERM);
                     stop = Some((Ended::Limited(Limit::WallTime), after(now, limits.grace_period)));
                 }
@@ -550,21 +556,24 @@ struct End {
     /// What the kernel counted for init and what it had reaped.
     cpu: Duration,
     report: Option<Report>,
+    began: Instant,
 }
 
-/// Standard streams of an execution, as the server gave them.
+/// Standard streams of an execution, as the server gave them, and its gate.
 struct Streams {
     output: OwnedFd,
     error: OwnedFd,
     input: Option<OwnedFd>,
+    gate: Option<OwnedFd>,
 }
 
-fn take_streams(descriptors: Vec<OwnedFd>, stdin: bool) -> Option<Streams> {
+fn take_streams(descriptors: Vec<OwnedFd>, stdin: bool, gated: bool) -> Option<Streams> {
     let mut given = descriptors.into_iter();
     let streams = Streams {
         output: given.next()?,
         error: given.next()?,
         input: if stdin { Some(given.next()?) } else { None },
+        gate: if gated { Some(given.next()?) } else { None },
     };
     given.next().is_none().then_some(streams)
 }
@@ -593,6 +602,7 @@ fn conclude(
     let refused_processes = counters.is_some_and(|counters| counters.pids_refused > 0);
     let ended = match (watched, report) {
         (_, Some(Report::Refused(step))) => return Answer::Refused(Refused::Step(step)),
+        (_, Some(Report::CalledOff)) => return Answer::Refused(Refused::CalledOff),
         (_, Some(Report::NotExecuted { command, errno })) => {
             let name = plan.script.commands().nth(command).map_or("the command", |it| it.program.as_str());
             let step = StepError { step: format!("execute {name}").into(), errno };

@@ -1,9 +1,12 @@
 //! The server's side: hands permits to free cells, carries output, and hears how executions end.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -265,32 +268,43 @@ impl Launcher for Sandbox {
         let mut plan = permit.into_plan();
         let stdin = plan.stdin.take();
         let mut cell = self.free_cell().await?;
-        if observer.starting(&self.confinement).await == Flow::Stop {
+        let mut permission = Permission::ask(observer.starting(&self.confinement)).await;
+        if permission.is_refused() {
             self.give_back(cell, true);
             return Err(LaunchError::Forbidden);
         }
         let (output_limit, writes) = (plan.limits.output_bytes, plan.writes());
-        let message = ToCell::Run { plan: Box::new(plan), stdin: stdin.is_some() };
+        let message = ToCell::Run {
+            plan: Box::new(plan),
+            stdin: stdin.is_some(),
+            gated: matches!(permission, Permission::Awaited { .. }),
+        };
         let mut tries = 0;
         let mut streams = loop {
-            match start(&cell, &message, stdin.as_deref()).await {
+            let failed = match start(&cell, &message, stdin.as_deref(), &mut permission).await {
                 Ok(streams) => break streams,
                 // A cell that had died while it was free has taken nothing over: another one may.
-                Err(error) if is_gone(&error) && tries < self.cells => cell = self.free_cell().await?,
+                Err(error) if is_gone(&error) && tries < self.cells => match self.free_cell().await {
+                    Ok(another) => {
+                        cell = another;
+                        tries += 1;
+                        continue;
+                    }
+                    Err(none) => none,
+                },
                 Err(error) => {
                     self.give_back(cell, true);
-                    return Err(LaunchError::Confinement {
-                        step: "hand over to the cell".into(),
-                        source: error,
-                    });
+                    LaunchError::Confinement { step: "hand over to the cell".into(), source: error }
                 }
-            }
-            tries += 1;
+            };
+            // Who asked the observer waits for its answer, whatever becomes of the launch.
+            permission.see_to_its_end().await;
+            return Err(failed);
         };
         let started = Instant::now();
         let mut flow =
             OutputFlow { observer: &observer, left: output_limit, truncated: false, stopped: false };
-        let answer = attend(&mut cell, &mut streams, &mut flow).await;
+        let answer = attend(&mut cell, &mut streams, &mut flow, &mut permission).await;
         let truncated = flow.truncated;
         match answer {
             Ok(FromCell { answer, fit }) => {
@@ -298,10 +312,22 @@ impl Launcher for Sandbox {
                     self.give_back(cell, !writes);
                 }
                 match answer {
+                    _ if permission.is_refused() => Err(LaunchError::Forbidden),
+                    // What ended by itself before our word to stop arrived had still printed too much.
+                    Answer::Ended { ended: Ended::Exited(_) | Ended::Signaled(_), usage } if truncated => {
+                        Ok(Outcome { ended: Ended::Limited(Limit::Output), usage, truncated })
+                    }
                     Answer::Ended { ended, usage } => Ok(Outcome { ended, usage, truncated }),
                     Answer::Refused(refused) => Err(refusal(refused)),
+                    // It never was let go, so nothing of the line ran.
+                    Answer::Broken(failure) if !permission.is_given() => Err(refusal(Refused::Step(failure))),
                     Answer::Broken(failure) => Err(LaunchError::Died { problem: failure.to_string() }),
                 }
+            }
+            Err(_) if permission.is_refused() => Err(LaunchError::Forbidden),
+            // As above.
+            Err(error) if !permission.is_given() => {
+                Err(LaunchError::Confinement { step: "prepare in the cell".into(), source: error })
             }
             Err(error) => {
                 let number = cell.number;
@@ -339,6 +365,7 @@ fn refusal(refused: Refused) -> LaunchError {
             LaunchError::Confinement { source: failure.source(), step: failure.step.into_owned() }
         }
         Refused::Unenforceable(problem) => LaunchError::Unenforceable { problem },
+        Refused::CalledOff => LaunchError::Forbidden,
     }
 }
 
@@ -353,8 +380,78 @@ struct Streams {
     error: Option<pipe::Receiver>,
 }
 
+/// Whether the observer lets the line go. Where it takes time to say so, the cell prepares meanwhile, behind a gate.
+enum Permission<'a> {
+    Given,
+    Refused,
+    /// It was given when there was nothing to let go any more.
+    Late,
+    Awaited {
+        starting: Pin<Box<dyn Future<Output = Flow> + Send + 'a>>,
+        /// A byte into it opens the gate; without one, its end calls the line off. `None` before there is a gate.
+        gate: Option<OwnedFd>,
+    },
+}
+
+impl<'a> Permission<'a> {
+    /// Asks; what is answered at once needs no gate.
+    async fn ask(mut starting: Pin<Box<dyn Future<Output = Flow> + Send + 'a>>) -> Self {
+        match std::future::poll_fn(|context| Poll::Ready(starting.as_mut().poll(context))).await {
+            Poll::Ready(Flow::Continue) => Self::Given,
+            Poll::Ready(Flow::Stop) => Self::Refused,
+            Poll::Pending => Self::Awaited { starting, gate: None },
+        }
+    }
+
+    fn is_given(&self) -> bool {
+        matches!(self, Self::Given)
+    }
+
+    fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused)
+    }
+
+    /// Makes the gate that the cell is to wait at, and returns the cell's end of it.
+    fn new_gate(&mut self) -> io::Result<Option<OwnedFd>> {
+        let Self::Awaited { gate, .. } = self else { return Ok(None) };
+        let (read, write) = sys::pipe()?;
+        *gate = Some(write);
+        Ok(Some(read))
+    }
+
+    /// Takes the gate away: the cell has said its last word.
+    fn withdraw(&mut self) {
+        if let Self::Awaited { gate, .. } = self {
+            *gate = None;
+        }
+    }
+
+    /// Waits for the observer's answer and opens the gate, or calls the line off.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing; dropping the permission calls the line off.
+    async fn see_to_its_end(&mut self) {
+        let Self::Awaited { starting, gate } = self else { return };
+        let answer = starting.await;
+        let gate = gate.take();
+        *self = match answer {
+            Flow::Stop => Self::Refused,
+            Flow::Continue => match gate.map(|gate| File::from(gate).write_all(b"1")) {
+                Some(Ok(())) => Self::Given,
+                // Nobody waits there.
+                Some(Err(_)) | None => Self::Late,
+            },
+        };
+    }
+}
+
 /// Makes the pipes, feeds standard input in a task of its own, and hands the plan to the cell.
-async fn start(cell: &CellLink, message: &ToCell, stdin: Option<&[u8]>) -> io::Result<Streams> {
+async fn start(
+    cell: &CellLink,
+    message: &ToCell,
+    stdin: Option<&[u8]>,
+    permission: &mut Permission<'_>,
+) -> io::Result<Streams> {
     let (output, output_write) = sys::pipe()?;
     let (error, error_write) = sys::pipe()?;
     let (output, error) = (pipe::Receiver::from_owned_fd(output)?, pipe::Receiver::from_owned_fd(error)?);
@@ -367,6 +464,8 @@ async fn start(cell: &CellLink, message: &ToCell, stdin: Option<&[u8]>) -> io::R
         descriptors.push(read_end.as_fd());
         input = Some((write, bytes.to_vec()));
     }
+    let gate = permission.new_gate()?;
+    descriptors.extend(gate.as_ref().map(AsFd::as_fd));
     send(&cell.link, message, &descriptors).await?;
     if let Some((mut write, bytes)) = input {
         tokio::spawn(async move {
@@ -407,12 +506,13 @@ impl OutputFlow<'_> {
     }
 }
 
-/// Sees an execution to its end: output, the wish to stop, the cell's last word. Returns when the cell has
-/// answered and every byte of output is handed on.
+/// Sees an execution to its end: its start, output, the wish to stop, the cell's last word. Returns when the cell has
+/// answered, every byte of output is handed on, and the observer has said whether it may start.
 async fn attend(
     cell: &mut CellLink,
     streams: &mut Streams,
     flow: &mut OutputFlow<'_>,
+    permission: &mut Permission<'_>,
 ) -> io::Result<FromCell> {
     let observer = Arc::clone(flow.observer);
     let mut stop = observer.stop_requested();
@@ -420,6 +520,12 @@ async fn attend(
     let CellLink { link, room: [output_room, error_room], .. } = cell;
     let mut answer: Option<io::Result<FromCell>> = None;
     loop {
+        let awaited = matches!(permission, Permission::Awaited { .. });
+        if answer.is_some() && awaited {
+            permission.withdraw();
+            permission.see_to_its_end().await;
+            continue;
+        }
         if answer.is_some() && streams.output.is_none() && streams.error.is_none() {
             break;
         }
@@ -447,7 +553,8 @@ async fn attend(
                     stop_now(link).await?;
                 }
             }
-            reason = &mut stop, if !stop_sent && answer.is_none() => {
+            () = permission.see_to_its_end(), if awaited => {}
+            reason = &mut stop, if !stop_sent && !awaited && answer.is_none() => {
                 stop_sent = true;
                 let message = ToCell::Stop { ended: Ended::Stopped(reason), gently: true };
                 send(link, &message, &[]).await?;

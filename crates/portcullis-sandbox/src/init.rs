@@ -12,6 +12,7 @@ use portcullis_core::{Level, Plan, ViewPath};
 use serde::{Deserialize, Serialize};
 
 use crate::descriptors;
+use crate::gate::{Begin, Gate};
 use crate::launcher;
 use crate::line::{self, Filters, Setting};
 use crate::paths::Paths;
@@ -34,6 +35,8 @@ pub(crate) enum Report {
     Signaled(i32),
     /// A step failed, and nothing of it ran.
     Refused(StepError),
+    /// Everything was in force, and the server did not let it go; nothing of it ran.
+    CalledOff,
     /// Everything was in force, and the kernel would not execute the first command; nothing of the line ran.
     NotExecuted {
         /// Which of the line's commands.
@@ -75,6 +78,7 @@ pub(crate) struct Job<'a> {
     /// The descriptors beside those that init keeps, in ascending order.
     pub(crate) kept: &'a [RawFd],
     pub(crate) report: ReportTo<'a>,
+    pub(crate) begin: &'a Begin<'a>,
     pub(crate) cell: Pid,
     /// For the commands, one after another, until they execute their program.
     pub(crate) stack: &'a Stack,
@@ -89,8 +93,10 @@ pub(crate) struct Job<'a> {
 /// INVARIANT (no heap): of a plain line, neither this process nor those of the commands use the heap before they end or
 /// become programs: they share it with the cell, which uses it meanwhile. Nor do they read what the cell changes.
 pub(crate) fn run(job: &Job<'_>) -> ! {
-    let report = match prepare(job) {
-        Ok(()) => carry_out(job),
+    // INVARIANT (record before process): whoever waits for the record holds the gate shut until then.
+    let report = match prepare(job).and_then(|()| job.begin.wait()) {
+        Ok(Gate::Open) => carry_out(job),
+        Ok(Gate::CalledOff) => Report::CalledOff,
         Err(step) => Report::Refused(step),
     };
     match job.report {

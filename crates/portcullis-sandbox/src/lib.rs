@@ -40,6 +40,7 @@ mod doctor;
 mod elf;
 #[cfg(feature = "fault-injection")]
 mod faults;
+mod gate;
 mod glob;
 mod init;
 mod landlock;

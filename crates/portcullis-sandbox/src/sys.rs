@@ -395,6 +395,25 @@ pub(crate) fn write_all(fd: RawFd, mut bytes: &[u8]) {
     }
 }
 
+/// Waits for a byte; says whether one came before the end. See read(2).
+pub(crate) fn read_byte(fd: RawFd) -> io::Result<bool> {
+    let mut byte = 0_u8;
+    loop {
+        // SAFETY: the pointer is to one live byte, and the length is 1; a descriptor that is not open is only refused.
+        let read = unsafe { libc::read(fd, (&raw mut byte).cast(), 1) };
+        match read {
+            0 => return Ok(false),
+            1.. => return Ok(true),
+            _ => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
 /// Opens beneath a directory, or from the working directory without one; close-on-exec. See openat(2).
 pub(crate) fn open_at(
     directory: Option<BorrowedFd<'_>>,

@@ -82,12 +82,14 @@ pub(crate) struct LastWords {
 /// From the server to a cell.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToCell {
-    /// Run this; descriptors: standard output, standard error and, when the flag says so, standard input.
+    /// Run this; descriptors: standard output, standard error and, when the flags say so, standard input and the gate.
     Run {
         /// What to run.
         plan: Box<Plan>,
-        /// Whether a third descriptor is the line's standard input.
+        /// Whether a descriptor is the line's standard input.
         stdin: bool,
+        /// Whether the last descriptor is a pipe that is waited at: a byte lets the line go, its end calls it off.
+        gated: bool,
     },
     /// End what runs now, if anything does.
     Stop {
@@ -137,6 +139,8 @@ pub(crate) enum Refused {
     Step(StepError),
     /// The plan asks for what cannot be held here.
     Unenforceable(String),
+    /// The server did not let it go.
+    CalledOff,
 }
 
 /// A step of the confinement that the kernel refused.

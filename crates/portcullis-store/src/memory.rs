@@ -128,7 +128,7 @@ impl ExecutionStore for MemoryStore {
                 Acceptance::Taken
             });
         }
-        let execution = rules::accepted(new);
+        let execution = new.into_execution();
         let id = execution.id.clone();
         state.by_acceptance.insert(Cursor::behind(&execution), id.clone());
         state.entries.insert(id, Entry { execution: execution.clone(), chunks: Vec::new() });

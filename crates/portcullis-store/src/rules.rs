@@ -3,7 +3,7 @@
 use portcullis_core::{
     Ending, Execution, ExecutionId, NewExecution, OutputChunk, Reason, Status, StoreError,
 };
-use time::{OffsetDateTime, UtcOffset};
+use time::OffsetDateTime;
 
 /// The most records of one page, whatever the query asks for.
 pub const MAX_PAGE: usize = 1_000;
@@ -25,29 +25,6 @@ pub(crate) fn nanoseconds(operation: &'static str, at: OffsetDateTime) -> Result
 pub(crate) fn bound_in_nanoseconds(at: OffsetDateTime) -> i64 {
     let nanoseconds = at.unix_timestamp_nanos();
     i64::try_from(nanoseconds).unwrap_or(if nanoseconds < 0 { i64::MIN } else { i64::MAX })
-}
-
-/// Returns the record of an execution that was just accepted, and perhaps started.
-pub(crate) fn accepted(new: NewExecution) -> Execution {
-    let (started_at, confinement) = new.start.map(|start| (start.at, start.confinement)).unzip();
-    Execution {
-        id: new.id,
-        owner: new.owner,
-        owner_name: new.owner_name,
-        command: new.command,
-        fingerprint: new.fingerprint,
-        programs: new.programs,
-        rules: new.rules,
-        limits: new.limits,
-        accepted_at: new.accepted_at.to_offset(UtcOffset::UTC),
-        provenance: new.provenance,
-        status: if started_at.is_some() { Status::Running } else { Status::Scheduled },
-        started_at: started_at.map(|at: OffsetDateTime| at.to_offset(UtcOffset::UTC)),
-        confinement,
-        last_seq: 0,
-        output_bytes: 0,
-        ending: None,
-    }
 }
 
 /// Whether a submission is the one that this record was made of.

@@ -5,6 +5,7 @@ mod doubles;
 
 mod access;
 mod admission;
+mod ahead;
 mod draining;
 mod faults;
 mod output;

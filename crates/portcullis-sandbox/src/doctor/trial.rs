@@ -83,7 +83,7 @@ fn try_cell(link: &OwnedFd, config: Config, with_server: bool, trial: &mut Trial
 fn run_in(cell: &OwnedFd, limits: Limits) -> Result<(), String> {
     let silent = |error: std::io::Error| format!("the cell does not answer: {error}");
     let nothing = sys::open_at(None, c"/dev/null", libc::O_WRONLY, 0).map_err(silent)?;
-    let message = ToCell::Run { plan: Box::new(plan(limits)?), stdin: false };
+    let message = ToCell::Run { plan: Box::new(plan(limits)?), stdin: false, gated: false };
     wire::send(cell.as_fd(), &message, &[nothing.as_fd(), nothing.as_fd()]).map_err(silent)?;
     await_readable(cell, PATIENCE).map_err(silent)?;
     let Some((FromCell { answer, .. }, _)) = wire::receive::<FromCell>(cell).map_err(silent)? else {
@@ -94,6 +94,7 @@ fn run_in(cell: &OwnedFd, limits: Limits) -> Result<(), String> {
         Answer::Ended { ended, .. } => Err(format!("`{PROGRAM}` ended otherwise than it should: {ended:?}")),
         Answer::Broken(step) | Answer::Refused(Refused::Step(step)) => Err(step.to_string()),
         Answer::Refused(Refused::Program { problem, .. } | Refused::Unenforceable(problem)) => Err(problem),
+        Answer::Refused(Refused::CalledOff) => Err("the trial was called off".into()),
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn accept(connection: &Connection, new: NewExecution) -> Result<Accep
             rows::provenance(&new.provenance)?,
         ])?;
     if inserted == 1 {
-        return Ok(Acceptance::New(Box::new(rules::accepted(new))));
+        return Ok(Acceptance::New(Box::new(new.into_execution())));
     }
     Ok(match find(connection, &new.id)? {
         Some(stored) if rules::is_same(&stored.execution, &new) => {
