@@ -1,4 +1,16 @@
-//! What the documents say of settings, codes and rulebooks is what the program has.
+//! What the documents say of settings, codes and rulebooks is what the program has, and the commands that they show do
+//! what they say.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test ends where it cannot go on"
+)]
+
+mod blocks;
+mod commands;
+mod compare;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -160,15 +172,22 @@ fn the_architecture_names_every_step_that_an_error_can_name() {
     assert!(missing.is_empty(), "docs/architecture.md does not name these steps: {missing:#?}");
 }
 
-#[test]
-fn links_between_documents_lead_somewhere() {
+/// Returns the names of all documents.
+fn names_of_documents() -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut names: Vec<String> = vec!["README.md".into(), "CHANGELOG.md".into()];
-    for folder in ["docs", "docs/decisions"] {
+    for folder in ["docs", "docs/decisions", "deploy"] {
         let entries = std::fs::read_dir(root.join(folder)).unwrap().flatten();
         let files = entries.map(|entry| format!("{folder}/{}", entry.file_name().to_string_lossy()));
         names.extend(files.filter(|name| name.ends_with(".md")));
     }
+    names
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let names = names_of_documents();
     let mut dead = Vec::new();
     for name in &names {
         let text = document(name);
