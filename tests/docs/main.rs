@@ -12,6 +12,8 @@ mod blocks;
 mod commands;
 mod compare;
 
+mod telemetry;
+
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::path::Path;

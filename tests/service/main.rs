@@ -10,6 +10,7 @@
 mod answers;
 mod doubles;
 mod process;
+mod scraped;
 mod served;
 
 mod bad_input;
@@ -24,6 +25,7 @@ mod health;
 mod ids;
 mod life;
 mod lists;
+mod metrics;
 mod mission;
 mod never_started;
 mod output;

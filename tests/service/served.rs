@@ -15,6 +15,9 @@ use portcullis_engine::{Engine, Parts};
 use portcullis_notify::{Silent, WebhooksWatch};
 use portcullis_server::health::Health;
 use portcullis_server::http::{Hosts, HttpConfig, Service, serve};
+use portcullis_server::telemetry::{
+    MeasuredAuthenticator, MeasuredLauncher, MeasuredStore, Meters, Metrics, Peers,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -28,6 +31,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Served {
     client: Client,
     pub(crate) engine: Arc<Engine>,
+    pub(crate) service: Arc<Service>,
     pub(crate) actor: Arc<Actor>,
     pub(crate) store: Arc<Brittle>,
     pub(crate) close: watch::Sender<bool>,
@@ -60,21 +64,26 @@ impl Served {
         change(&mut wanted);
         let actor = Actor::new(wanted.cells);
         let store = Arc::new(Brittle::default());
+        let meters = Meters::new();
+        let launcher: Arc<dyn Launcher> = MeasuredLauncher::new(actor.clone(), meters.clone());
         let parts = Parts {
             policy: Arc::new(AllButRm),
-            launcher: actor.clone() as Arc<dyn Launcher>,
-            store: store.clone() as Arc<dyn ExecutionStore>,
+            launcher: launcher.clone(),
+            store: MeasuredStore::new(store.clone(), meters.clone()) as Arc<dyn ExecutionStore>,
             notifier: Arc::new(Silent),
         };
         let engine = Engine::start(parts, wanted.engine).await.unwrap();
         let confinement = crate::doubles::confinement();
         let health =
             Health::new(engine.clone(), actor.clone(), store.clone(), confinement, WebhooksWatch::default());
-        let service = Service::new(engine.clone(), Arc::new(Tokens), health, wanted.http);
+        let authenticator = MeasuredAuthenticator::new(Arc::new(Tokens), meters.clone());
+        let (peers, confinement) = (Peers::default(), crate::doubles::confinement());
+        let metrics = Arc::new(Metrics { meters, engine: engine.clone(), launcher, confinement, peers });
+        let service = Service::new(engine.clone(), authenticator, health, metrics, wanted.http);
         let (close, closing) = watch::channel(false);
-        let serving = tokio::spawn(serve(listener, service, closing));
+        let serving = tokio::spawn(serve(listener, service.clone(), closing));
         let client = Client { address, token: "alice".into() };
-        Self { client, engine, actor, store, close, serving }
+        Self { client, engine, service, actor, store, close, serving }
     }
 
     /// Ends the service and waits for it.

@@ -19,6 +19,7 @@ use crate::health::Health;
 use crate::http::Service;
 use crate::retention;
 use crate::rules::Rules;
+use crate::telemetry::{MeasuredAuthenticator, MeasuredLauncher, MeasuredStore, Meters, Metrics, Peers};
 
 /// Name of the database in the data directory.
 pub(crate) const DATABASE_FILE: &str = "portcullis.db";
@@ -82,18 +83,30 @@ pub fn make_data_dir(path: &Path) -> Result<(), ComposeError> {
 ///
 /// # Errors
 /// When the token is not safe to use, or cannot be made.
-pub fn authenticator(config: &Config) -> Result<Arc<dyn Authenticator>, ComposeError> {
-    Ok(match &config.auth_service {
+pub fn authenticator(config: &Config, meters: &Arc<Meters>) -> Result<WhoAsks, ComposeError> {
+    let (authenticator, auth_service): (Arc<dyn Authenticator>, _) = match &config.auth_service {
         Some(auth_service) => {
-            let authenticator = AuthServiceAuthenticator::new(auth_service.clone()).map_err(Into::into);
-            Arc::new(authenticator.map_err(ComposeError::room("use the Auth Service"))?)
+            let asking = AuthServiceAuthenticator::observed(auth_service.clone(), meters.auth_service());
+            let asking = asking.map_err(Into::into).map_err(ComposeError::room("use the Auth Service"))?;
+            let asking = Arc::new(asking);
+            (asking.clone(), Some(asking))
         }
         None => {
             let owner = config.user.as_ref().map(|user| user.account.uid);
             let authenticator = LocalTokenAuthenticator::open_or_create_beside(&config.token_file, owner);
-            Arc::new(authenticator.map_err(Into::into).map_err(ComposeError::room("use the local token"))?)
+            let authenticator = authenticator.map_err(Into::into);
+            (Arc::new(authenticator.map_err(ComposeError::room("use the local token"))?), None)
         }
-    })
+    };
+    let authenticator = MeasuredAuthenticator::new(authenticator, meters.clone());
+    Ok(WhoAsks { authenticator, auth_service })
+}
+
+/// What finds out who asks.
+pub struct WhoAsks {
+    authenticator: Arc<dyn Authenticator>,
+    /// The same, where it is the Auth Service that is asked.
+    auth_service: Option<Arc<AuthServiceAuthenticator>>,
 }
 
 /// Puts the service together around a launcher, whose confinement is given, and takes up what an earlier life of
@@ -103,10 +116,12 @@ pub fn authenticator(config: &Config) -> Result<Arc<dyn Authenticator>, ComposeE
 /// See [`ComposeError`].
 pub async fn compose(
     config: &Config,
-    authenticator: Arc<dyn Authenticator>,
+    who_asks: WhoAsks,
     launcher: Arc<dyn Launcher>,
     confinement: &Confinement,
+    meters: Arc<Meters>,
 ) -> Result<Composed, ComposeError> {
+    let launcher = MeasuredLauncher::new(launcher, meters.clone());
     let (store, outbox): (Arc<dyn ExecutionStore>, Arc<dyn Outbox>) = match config.store {
         StoreKind::Memory => {
             let store = Arc::new(MemoryStore::new());
@@ -119,17 +134,21 @@ pub async fn compose(
             (store.clone(), store)
         }
     };
+    let store: Arc<dyn ExecutionStore> = MeasuredStore::new(store, meters.clone());
     // Before the engine, which may find executions to end.
     let webhooks = Webhooks::new(config.webhooks.clone()).map_err(Into::into);
     let webhooks = webhooks.map_err(ComposeError::room("use the webhooks"))?;
     let subscribed = webhooks.subscribe(&*outbox).await.map_err(Into::into);
     subscribed.map_err(ComposeError::room("note who is posted to"))?;
-    let notifier: Arc<dyn Notifier> = match &config.socket_service {
+    let (notifier, socket_service): (Arc<dyn Notifier>, _) = match &config.socket_service {
         Some(socket_service) => {
-            let notifier = SocketServiceNotifier::new(socket_service.clone()).map_err(Into::into);
-            Arc::new(notifier.map_err(ComposeError::room("use the Socket Service"))?)
+            let telling = SocketServiceNotifier::observed(socket_service.clone(), meters.socket_service());
+            let telling =
+                telling.map_err(Into::into).map_err(ComposeError::room("use the Socket Service"))?;
+            let telling = Arc::new(telling);
+            (telling.clone(), Some(telling))
         }
-        None => Arc::new(Silent),
+        None => (Arc::new(Silent), None),
     };
     let rules = Arc::new(Rules::new(config));
     let parts = Parts { policy: rules.clone(), launcher: launcher.clone(), store: store.clone(), notifier };
@@ -141,8 +160,17 @@ pub async fn compose(
         tokio::spawn(retention::keep_for(time, store.clone()));
     }
     let webhooks = webhooks.start(outbox, config.public_url.as_deref().unwrap_or_default());
-    let health = Health::new(engine.clone(), launcher, store, confinement.clone(), webhooks.watch());
-    let service = Service::new(engine.clone(), authenticator, health.clone(), config.http.clone());
+    let health = Health::new(engine.clone(), launcher.clone(), store, confinement.clone(), webhooks.watch());
+    let WhoAsks { authenticator, auth_service } = who_asks;
+    let metrics = Metrics {
+        meters,
+        engine: engine.clone(),
+        launcher,
+        confinement: confinement.clone(),
+        peers: Peers { auth_service, socket_service },
+    };
+    let (metrics, http) = (Arc::new(metrics), config.http.clone());
+    let service = Service::new(engine.clone(), authenticator, health.clone(), metrics, http);
     Ok(Composed { engine, service, health, rules, webhooks })
 }
 

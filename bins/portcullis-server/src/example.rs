@@ -99,6 +99,7 @@ fn sample(name: &str) -> &'static str {
         "jwt_secret" => "/run/secrets/jwt_secret",
         "anonymous_user" => "agents",
         "anonymous_roles" => "runner",
+        "metrics_listen" => "127.0.0.1:9464",
         "allowed_hosts" => "portcullis.example",
         "cells" => "8",
         "worker_threads" => "2",

@@ -26,4 +26,5 @@ pub mod report;
 pub mod retention;
 pub mod rules;
 pub mod supervisor;
+pub mod telemetry;
 pub mod upkeep;

@@ -11,18 +11,20 @@ use std::sync::Arc;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
-use portcullis_core::Authenticator;
 use portcullis_sandbox::{
     LauncherProcess, Sandbox, StartError, current_uid, enter_if_launcher, start_launcher,
 };
-use portcullis_server::compose::{ComposeError, authenticator, compose, make_data_dir, write_url};
+use portcullis_server::compose::{ComposeError, WhoAsks, authenticator, compose, make_data_dir, write_url};
 use portcullis_server::config::{Config, Effective, Flags, Form, SETTINGS, Sources, flag};
+use portcullis_server::http::serve;
 use portcullis_server::life::{End, Signals, serve_until_told};
 use portcullis_server::privilege::give_up;
 use portcullis_server::rules::{hangups, reload_when_told};
 use portcullis_server::supervisor::Supervisor;
+use portcullis_server::telemetry::Meters;
 use portcullis_server::{doctor, example, logging, report, upkeep};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 /// `EX_CONFIG` of sysexits.h.
 const BAD_CONFIGURATION: u8 = 78;
@@ -208,18 +210,20 @@ fn run(
     make_data_dir(&config.data_dir)?;
     let launcher = start_launcher(&config.sandbox)?;
     let listener = listen(config.listen)?;
+    let scrapers = config.metrics_listen.map(listen).transpose()?;
     // As root, whose the token stays. Where root may not write the directory of its own user (without
     // CAP_DAC_OVERRIDE, in a container), that user makes it.
-    let as_root = authenticator(&config);
+    let meters = Meters::new();
+    let as_root = authenticator(&config, &meters);
     give_up(&config)?;
-    let authenticator = as_root.or_else(|error| authenticator(&config).map_err(|_| error))?;
+    let who_asks = as_root.or_else(|error| authenticator(&config, &meters).map_err(|_| error))?;
     // One thread has nobody to hand work to, or to wake for it.
     let mut runtime = match config.worker_threads {
         ..=1 => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
     let runtime = runtime.worker_threads(config.worker_threads).enable_all().build()?;
-    runtime.block_on(live(config, warnings, launcher, listener, authenticator, supervisor))
+    runtime.block_on(live(config, warnings, launcher, listener, scrapers, (who_asks, meters), supervisor))
 }
 
 /// Binds the port while that may still be one that only root binds. Who connects waits until everything else is there.
@@ -236,7 +240,8 @@ async fn live(
     warnings: Vec<String>,
     launcher: LauncherProcess,
     listener: std::net::TcpListener,
-    authenticator: Arc<dyn Authenticator>,
+    scrapers: Option<std::net::TcpListener>,
+    (who_asks, meters): (WhoAsks, Arc<Meters>),
     supervisor: Supervisor,
 ) -> Result<End, Box<dyn Error + Send + Sync>> {
     let mut signals = Signals::listen()?;
@@ -247,9 +252,17 @@ async fn live(
         Ok(sandbox) => Arc::new(sandbox),
         Err(error) => return Err(explained(error, config).await),
     };
-    let composed = compose(&config, authenticator, sandbox.clone(), sandbox.confinement()).await?;
+    let composed = compose(&config, who_asks, sandbox.clone(), sandbox.confinement(), meters).await?;
     let url = write_url(&config.data_dir, listener.local_addr()?)?;
     report::started(&config, &warnings, &url, sandbox.confinement());
+    // To the last moment: that the service is ending is one of the metrics.
+    let (_until, closing) = watch::channel(false);
+    if let Some(scrapers) = scrapers {
+        let listener = TcpListener::from_std(scrapers)?;
+        let address = listener.local_addr()?;
+        tracing::info!(url = format!("http://{address}/metrics"), "metrics are given to whoever asks here");
+        tokio::spawn(serve(listener, composed.service.for_scrapers(address), closing));
+    }
     let rules = Arc::clone(&composed.rules);
     tokio::spawn(reload_when_told(hangups, rules, config.sandbox.clone(), Arc::clone(&supervisor)));
     supervisor.ready(&format!("confinement {}, at {url}", sandbox.confinement().level.as_str()));

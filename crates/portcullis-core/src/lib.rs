@@ -41,7 +41,7 @@ pub use script::{
     RedirectionTarget, Script, SimpleCommand, Span, Step, ViewPath, Word,
 };
 pub use seams::{
-    Acceptance, AuthenticateError, Authenticator, CallResult, Calls, Claim, Credentials, Delivery,
+    Acceptance, AuthenticateError, Authenticator, CallResult, Calls, Cells, Claim, Credentials, Delivery,
     ExecutionObserver, ExecutionStore, Finder, Finish, Flow, LaunchError, Launcher, ListPage, ListQuery,
     Located, Notifier, NotifyError, Place, Policy, Recovery, StoreError, Update,
 };

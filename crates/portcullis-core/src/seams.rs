@@ -107,10 +107,30 @@ pub trait Launcher: Send + Sync {
     /// Returns how many executions may run at once.
     fn capacity(&self) -> usize;
 
+    /// Returns how its cells are, and have been.
+    fn cells(&self) -> Cells {
+        Cells::default()
+    }
+
     /// Says why nothing can be launched any more, if that is so.
     fn problem(&self) -> Option<String> {
         None
     }
+}
+
+/// The cells of a launcher, for metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cells {
+    /// How many are ready for an execution.
+    pub free: usize,
+    /// How many there are.
+    pub alive: usize,
+    /// How many have been made.
+    pub made: u64,
+    /// How many have ended.
+    pub gone: u64,
+    /// How many executions found none free.
+    pub late: u64,
 }
 
 /// Watches one execution for who launched it.

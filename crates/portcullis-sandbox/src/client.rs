@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use portcullis_core::{
-    Confinement, Ended, ExecutionObserver, Flow, LaunchError, Launcher, Limit, Outcome, OutputStream, Permit,
-    Usage,
+    Cells, Confinement, Ended, ExecutionObserver, Flow, LaunchError, Launcher, Limit, Outcome, OutputStream,
+    Permit, Usage,
 };
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -62,6 +62,8 @@ struct State {
     /// Why no further cell comes, by cell.
     failures: BTreeMap<u32, StepError>,
     launcher_gone: bool,
+    /// For who asks how the cells are.
+    counted: Cells,
 }
 
 impl Shared {
@@ -122,6 +124,7 @@ impl Sandbox {
     }
 
     async fn free_cell(&self) -> Result<CellLink, LaunchError> {
+        let mut waits = false;
         loop {
             let changed = self.shared.changed.notified();
             tokio::pin!(changed);
@@ -131,6 +134,8 @@ impl Sandbox {
                 if let Some(cell) = state.free.pop_front() {
                     return Ok(cell);
                 }
+                state.counted.late += u64::from(!waits);
+                waits = true;
                 if state.launcher_gone {
                     return Err(LaunchError::Unavailable {
                         problem: "the launcher has ended; restart the service".into(),
@@ -207,6 +212,7 @@ async fn listen(link: AsyncFd<OwnedFd>, mut child: std::process::Child, shared: 
                 let mut state = shared.state();
                 state.confinement = Some(confinement);
                 let room = [vec![0; READ_BYTES], vec![0; READ_BYTES]];
+                state.counted.made += 1;
                 state.free.push_back(CellLink { number: cell, link, room });
             }
             Ok(Some((FromLauncher::Found { removed, kept }, none))) if none.is_empty() => {
@@ -228,6 +234,7 @@ async fn listen(link: AsyncFd<OwnedFd>, mut child: std::process::Child, shared: 
             }
             Ok(Some((FromLauncher::Gone { cell, words }, none))) if none.is_empty() => {
                 let mut state = shared.state();
+                state.counted.gone += 1;
                 let before = state.free.len();
                 state.free.retain(|free| free.number != cell);
                 let was_free = state.free.len() < before;
@@ -346,6 +353,13 @@ impl Launcher for Sandbox {
 
     fn capacity(&self) -> usize {
         self.cells
+    }
+
+    fn cells(&self) -> Cells {
+        let state = self.shared.state();
+        let alive = state.counted.made.saturating_sub(state.counted.gone);
+        let alive = if state.launcher_gone { 0 } else { usize::try_from(alive).unwrap_or(usize::MAX) };
+        Cells { free: state.free.len(), alive, ..state.counted }
     }
 
     fn problem(&self) -> Option<String> {

@@ -36,6 +36,8 @@ use crate::logging::LogFormat;
 pub struct Config {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Where it gives metrics to whoever asks, beside where it listens.
+    pub metrics_listen: Option<SocketAddr>,
     /// Where it keeps its state.
     pub data_dir: PathBuf,
     /// Whom root becomes when it starts the service; `None` when somebody else starts it.

@@ -136,6 +136,7 @@ impl Reader {
         let socket_service = self.optional("socket_service_url", socket_service);
         let public_url = self.optional("public_url", public_url);
         let listen = self.listen(auth_service.is_some());
+        let metrics_listen = self.optional("metrics_listen", address);
         let hosts = self.optional("allowed_hosts", names);
         let http = self.http(listen, hosts);
         let sandbox = self.sandbox();
@@ -160,6 +161,7 @@ impl Reader {
         self.note_derived("token_file", token_file.display());
         Some(Config {
             listen: listen?,
+            metrics_listen: metrics_listen?,
             user: user?,
             store: store?,
             rulebook: rulebook?,

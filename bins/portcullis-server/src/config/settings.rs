@@ -135,6 +135,8 @@ settings! {
         "roles of that user, separated by commas"
     "anonymous_from" "PORTCULLIS_ANONYMOUS_FROM" "127.0.0.0/8,::1"
         "networks that such requests may come from, separated by commas"
+    "metrics_listen" "PORTCULLIS_METRICS_LISTEN" ""
+        "address and port at which whoever asks gets the metrics; without it, `/metrics` at `listen` wants a token as all else does"
     "allowed_hosts" "PORTCULLIS_ALLOWED_HOSTS" ""
         "names that requests may ask for beside those of loopback, separated by commas"
     "confinement" "PORTCULLIS_CONFINEMENT" "best"

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, LINK, LOCATION, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, LINK, LOCATION, RETRY_AFTER, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use portcullis_api::{
@@ -28,6 +28,7 @@ use super::page;
 use super::prefer::{PREFERENCE_APPLIED, Preference};
 use super::routes::{Open, Private, percent_decode, percent_encode, query_parameters};
 use super::{Client, Exchange, Service};
+use crate::telemetry::{Format, Metrics};
 
 /// How much output a record shows at the most; the rest is had from `…/output`.
 const VIEW_LIMIT_BYTES: u64 = 1 << 20;
@@ -82,6 +83,16 @@ pub(crate) async fn open(
     }
 }
 
+/// Answers with all metrics, in the format that is asked for.
+pub(crate) fn metrics(metrics: &Metrics, headers: &HeaderMap) -> Response<Body> {
+    let format = Format::wanted(headers);
+    let mut response = Response::new(Body::whole(metrics.write(format)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
+    headers.insert(VARY, HeaderValue::from_static("accept"));
+    response
+}
+
 /// Answers a principal.
 pub(crate) async fn private(
     endpoint: Private,
@@ -100,6 +111,10 @@ pub(crate) async fn private(
         Private::EarlierSubmit => call.earlier_submit(body).await,
         Private::EarlierRead => call.earlier_read().await,
         Private::EarlierCancel => call.earlier_cancel().await,
+        Private::Metrics => {
+            call.parameters::<0>([])?;
+            Ok(metrics(&call.service.metrics, &call.head.headers))
+        }
         Private::Allowed => {
             call.parameters::<0>([])?;
             let allowed = call.service.engine.allowed(&call.principal);
@@ -261,7 +276,7 @@ impl Call<'_> {
             return Ok(response);
         }
         let watch = engine.watch(&self.principal, &id, position).await?;
-        Ok(events::response(watch, position, self.service.config.heartbeat))
+        Ok(events::response(watch, position, self.service.config.heartbeat, &self.service.metrics.meters))
     }
 
     async fn output(&self) -> Result<Response<Body>, Failure> {

@@ -1,5 +1,6 @@
 //! Executions as server-sent events (HTML Living Standard §9.2).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -17,6 +18,7 @@ use super::body::{Body, BrokenOff, Pieces};
 use super::endpoints::parameter;
 use super::failure::Failure;
 use crate::report::chain;
+use crate::telemetry::Meters;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Events that may wait for a watcher who reads slowly; further ones wait in the store.
@@ -60,9 +62,18 @@ fn end_of(execution: &Execution) -> u64 {
 }
 
 /// Answers with the events of a watch that begins behind a position.
-pub(crate) fn response(watch: Watch, position: u64, heartbeat: Duration) -> Response<Body> {
+pub(crate) fn response(
+    watch: Watch,
+    position: u64,
+    heartbeat: Duration,
+    meters: &Arc<Meters>,
+) -> Response<Body> {
     let (sender, body) = Body::in_pieces(WAITING_EVENTS);
-    tokio::spawn(send(watch, position, heartbeat, sender));
+    let counted = Meters::watching(meters);
+    tokio::spawn(async move {
+        send(watch, position, heartbeat, sender).await;
+        drop(counted);
+    });
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

@@ -30,6 +30,11 @@ impl Hosts {
         Self { named: named.into_iter().map(|name| name.to_ascii_lowercase()).collect(), only_loopback }
     }
 
+    /// Returns the same names for another address to listen at.
+    pub(crate) fn at(&self, listening: SocketAddr) -> Self {
+        Self::new(listening, self.named.clone())
+    }
+
     fn answer_to(&self, host: &str) -> bool {
         if !self.only_loopback {
             return true;

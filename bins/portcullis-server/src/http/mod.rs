@@ -22,7 +22,7 @@ mod trace;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{
     ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue, LINK,
@@ -48,9 +48,11 @@ pub use serve::serve;
 use body::RequestBody;
 use connections::Place;
 use failure::Failure;
-use routes::{Endpoint, Found};
+pub(crate) use routes::paths;
+use routes::{Endpoint, Found, Private};
 
 use crate::health::Health;
+use crate::telemetry::Metrics;
 
 /// What the HTTP side holds its peers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,14 +108,28 @@ impl HttpConfig {
     }
 }
 
+/// Connections at once of those who fetch metrics at an address of their own.
+const SCRAPERS: usize = 16;
+
 /// What answers requests.
 pub struct Service {
     engine: Arc<Engine>,
     authenticator: Arc<dyn Authenticator>,
     health: Arc<Health>,
+    metrics: Arc<Metrics>,
     config: HttpConfig,
+    scope: Scope,
     /// Bounds the memory that records with much output take.
     large_views: Arc<Semaphore>,
+}
+
+/// What a service answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// Every route, and what is somebody's only to who shows a token.
+    Everything,
+    /// The metrics alone, to whoever reaches its address.
+    Metrics,
 }
 
 /// One request and its response, for the log.
@@ -181,10 +197,28 @@ impl Service {
         engine: Arc<Engine>,
         authenticator: Arc<dyn Authenticator>,
         health: Arc<Health>,
+        metrics: Arc<Metrics>,
         config: HttpConfig,
     ) -> Arc<Self> {
         let large_views = Arc::new(Semaphore::new(endpoints::LARGE_VIEWS));
-        Arc::new(Self { engine, authenticator, health, config, large_views })
+        let scope = Scope::Everything;
+        Arc::new(Self { engine, authenticator, health, metrics, config, scope, large_views })
+    }
+
+    /// Returns a service that answers with the metrics of this one and nothing else, without a token: for an address of
+    /// its own.
+    #[must_use]
+    pub fn for_scrapers(&self, listening: SocketAddr) -> Arc<Self> {
+        let hosts = self.config.hosts.at(listening);
+        Arc::new(Self {
+            engine: self.engine.clone(),
+            authenticator: self.authenticator.clone(),
+            health: self.health.clone(),
+            metrics: self.metrics.clone(),
+            config: HttpConfig { hosts, connection_limit: SCRAPERS, ..self.config.clone() },
+            scope: Scope::Metrics,
+            large_views: self.large_views.clone(),
+        })
     }
 
     /// Answers one request. It is a task of its own: who hangs up does not leave half of it done, and a
@@ -195,6 +229,7 @@ impl Service {
         peer: SocketAddr,
         place: Arc<Place>,
     ) -> Response<Body> {
+        let began = Instant::now();
         let exchange = Arc::new(Exchange {
             id: Uuid::now_v7(),
             method: request.method().clone(),
@@ -211,8 +246,8 @@ impl Service {
         let (client, _here) = oneshot::channel();
         let client = Client { place, gone: client };
         let task = tokio::spawn({
-            let exchange = exchange.clone();
-            async move { self.attempt(&exchange, head, body, client).await }.instrument(span)
+            let (this, exchange) = (self.clone(), exchange.clone());
+            async move { this.attempt(&exchange, head, body, client).await }.instrument(span)
         });
         let attempted = task.await.unwrap_or(Err(Failure::Panicked));
         let mut response = attempted.unwrap_or_else(|failure| failure.into_response(&exchange));
@@ -225,6 +260,8 @@ impl Service {
         if let Some(successor) = exchange.successor.get() {
             deprecate(headers, successor);
         }
+        let (route, status) = (exchange.route.get().copied(), response.status());
+        self.metrics.meters.answered(route, &exchange.method, status, began.elapsed());
         response
     }
 
@@ -245,8 +282,15 @@ impl Service {
             Found::Methods(methods) => return Err(Failure::WrongMethod(methods)),
             Found::Nothing => return Err(Failure::NoRoute),
         };
+        let scraped = route.endpoint == Endpoint::Private(Private::Metrics) && self.scope == Scope::Metrics;
+        if self.scope == Scope::Metrics && !scraped {
+            return Err(Failure::NoRoute);
+        }
         let _ = exchange.route.set(route.path);
         let _ = route.successor(&values).map(|successor| exchange.successor.set(successor));
+        if scraped {
+            return Ok(endpoints::metrics(&self.metrics, &head.headers));
+        }
         match route.endpoint {
             Endpoint::Open(endpoint) => endpoints::open(self, endpoint, &values, &head.headers).await,
             Endpoint::Private(endpoint) => {

@@ -48,6 +48,7 @@ pub(crate) enum Private {
     EarlierSubmit,
     EarlierRead,
     EarlierCancel,
+    Metrics,
 }
 
 const fn open(method: Method, path: &'static str, endpoint: Open) -> Route {
@@ -100,12 +101,19 @@ pub(crate) const ROUTES: &[Route] = &[
     private(Method::GET, "/api/execution/:id", Private::EarlierRead).succeeded_by("/api/commands/:id"),
     private(Method::POST, "/api/execution/:id/cancel", Private::EarlierCancel)
         .succeeded_by("/api/commands/:id/cancel"),
+    private(Method::GET, "/metrics", Private::Metrics),
 ];
 
 /// Returns every route's method and path, for who holds something else against the table.
 #[must_use]
 pub fn table() -> Vec<(Method, &'static str)> {
     ROUTES.iter().map(|route| (route.method.clone(), route.path)).collect()
+}
+
+/// Returns the path of every route, once.
+pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
+    let first = |at: usize, path: &str| !ROUTES.iter().take(at).any(|before| before.path == path);
+    ROUTES.iter().enumerate().filter(move |(at, route)| first(*at, route.path)).map(|(_, route)| route.path)
 }
 
 /// What the table has for a request.
