@@ -187,6 +187,15 @@ fn names_of_documents() -> Vec<String> {
 }
 
 #[test]
+fn the_readme_leads_to_every_document() {
+    let readme = document("README.md");
+    let names = names_of_documents().into_iter().filter(|name| !name.starts_with("docs/decisions/"));
+    let missing: Vec<_> =
+        names.filter(|name| name != "README.md" && !readme.contains(&format!("({name})"))).collect();
+    assert_eq!(missing, ["CHANGELOG.md"], "only the history of versions is not to be read on");
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let names = names_of_documents();
