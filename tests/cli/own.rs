@@ -45,6 +45,13 @@ fn config_check_shows_each_value_with_its_origin_and_no_secret() {
 }
 
 #[test]
+fn a_service_that_was_set_up_by_the_earlier_name_is_found() {
+    let client = Client::new(["token", "print"]).file("token", LOCAL).env("PORTCULLIS_DATA_DIR", "");
+    let home = client.home().to_owned();
+    assert_eq!(client.env("EXECUTION_DIR", home).run().stdout, format!("{LOCAL}\n"));
+}
+
+#[test]
 fn the_configuration_file_is_found_by_xdg_and_a_path_in_it_is_meant_from_there() {
     let client = Client::new(["config", "check", "--json"]);
     let directory = client.home().join("xdg/portcullis");

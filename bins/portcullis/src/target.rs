@@ -108,7 +108,8 @@ impl Wishes {
             token: variable(TOKEN_VARIABLE).map(|value| Secret::new(text(value))),
             config_directory: config.map(|config| config.join("portcullis")),
             surroundings: Surroundings {
-                data_dir: variable("PORTCULLIS_DATA_DIR"),
+                // The second is the earlier service's name for it, which the service understands, too.
+                data_dir: variable("PORTCULLIS_DATA_DIR").or_else(|| variable("EXECUTION_DIR")),
                 state_directory: variable("STATE_DIRECTORY"),
                 xdg_state_home: variable("XDG_STATE_HOME"),
                 home,
