@@ -79,7 +79,7 @@ impl Reader {
             }
             Err(accepted) => {
                 let called = setting.name_at(&origin);
-                let said = if setting.secret { HIDDEN.into() } else { format!("`{}`", text.escape_debug()) };
+                let said = if setting.secret { HIDDEN.into() } else { format!("`{}`", presentable(text)) };
                 self.problem(format!("`{called}` is {said} ({origin}): {accepted}"));
                 None
             }
@@ -399,6 +399,16 @@ impl Reader {
     }
 }
 
+/// Writes a value for a message: as it is, but for what may be the password of a URL.
+fn presentable(text: &str) -> String {
+    let hidden = text.split_once("://").and_then(|(scheme, rest)| {
+        let (authority, _) = rest.split_once(['/', '?', '#']).unwrap_or((rest, ""));
+        let (user, _) = authority.rsplit_once('@')?;
+        Some(format!("{scheme}://…{}", rest.get(user.len()..)?))
+    });
+    hidden.as_deref().unwrap_or(text).escape_debug().to_string()
+}
+
 fn days(days: u64) -> Duration {
     Duration::from_secs(days.saturating_mul(86_400))
 }
@@ -428,6 +438,20 @@ mod tests {
         };
         assert_eq!(config.sandbox, sandbox);
         assert_eq!(config.token_file, config.data_dir.join("token"));
+    }
+
+    #[test]
+    fn the_password_of_a_refused_url_is_not_repeated() {
+        for (text, wanted) in [
+            ("http://u:p@host:1/api?x=@", "http://…@host:1/api?x=@"),
+            ("http://a@b:p@host", "http://…@host"),
+            ("http://host/@", "http://host/@"),
+            ("u:p@host", "u:p@host"),
+        ] {
+            assert_eq!(presentable(text), wanted);
+        }
+        let said = load(&[("AUTH_SERVICE_URL", "http://me:pass@auth")]).unwrap_err().to_string();
+        assert!(said.contains("http://…@auth") && !said.contains("me:pass"), "{said}");
     }
 
     #[test]
