@@ -247,3 +247,44 @@ fn a_rotated_token_counts_from_the_next_start() {
     let ended = service.client(["allowed"]).env("PORTCULLIS_TOKEN", old.trim()).run();
     assert!(ended.stderr.contains("sign in again, or name another"), "{}", ended.stderr);
 }
+
+#[test]
+fn every_command_that_reads_has_its_answer_in_json() {
+    let Some(service) = Service::start() else { return };
+    assert_eq!(service.client(["run", "--json", "--id", "one", "echo x"]).run().code, Some(0));
+    let lines = service.state.with_extension("lines");
+    std::fs::write(&lines, "ls\n").unwrap();
+    let lines = lines.to_str().unwrap();
+    let cases: &[&[&str]] = &[
+        &["run", "echo x"],
+        &["watch", "one"],
+        &["status", "one"],
+        &["list"],
+        &["output", "one"],
+        &["cancel", "one"],
+        &["check", "rm x"],
+        &["allowed"],
+        &["verify"],
+        &["config", "check"],
+        &["token"],
+        &["token", "print"],
+        &["policy", "check", "rm x"],
+        &["policy", "test", "/no/such"],
+        &["policy", "lint", "default"],
+        &["policy", "diff", "default", "team", "--lines", lines],
+        &["policy", "explain", "ls"],
+        &["policy", "schema"],
+    ];
+    for case in cases {
+        let arguments = [&["--json"], *case].concat();
+        let ended = Client::new(&arguments).env("PORTCULLIS_DATA_DIR", &service.state).run();
+        if case == &["policy", "test", "/no/such"] {
+            // What fails fails in words, on the other stream.
+            assert!(ended.stdout.is_empty() && ended.stderr.starts_with("error: "), "{ended:?}");
+            continue;
+        }
+        let answer: Result<serde_json::Value, _> = serde_json::from_str(&ended.stdout);
+        assert!(answer.is_ok_and(|answer| answer.is_object()), "{case:?}: {ended:?}");
+        assert!([Some(0), Some(1)].contains(&ended.code), "{case:?}: {ended:?}");
+    }
+}

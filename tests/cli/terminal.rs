@@ -156,6 +156,24 @@ fn a_line_of_progress_tells_time_limit_and_output_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_terminal_that_knows_no_sequences_is_sent_none() {
+    let ((for_dumb, end_dumb), (for_other, end_other)) = (long(|_| Reply::Hangup), long(|_| Reply::Hangup));
+    let environment = [("PORTCULLIS_URL", for_dumb.url()), ("TERM", "dumb".to_owned())];
+    let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let Some(mut dumb) = Terminal::start(&["run", "x"], &environment) else { return };
+    dumb.await_shown("begun");
+    let Some(mut other) = Terminal::start(&["run", "x"], &[("PORTCULLIS_URL", &for_other.url())]) else {
+        return;
+    };
+    // Where there are sequences, a line that is too long for its terminal does not become two.
+    other.await_shown("\x1b[?7l\x1b[2mrunning, 1 s of 60 s, 6 bytes of output\x1b[0m\x1b[?7h");
+    end_dumb.send(()).unwrap();
+    assert_eq!(dumb.end().1, "begun\r\ndone\r\n");
+    end_other.send(()).unwrap();
+    other.end();
+}
+
+#[test]
 fn no_progress_is_shown_where_quiet_is_asked_for() {
     let ((for_quiet, end_quiet), (for_loud, end_loud)) = (long(|_| Reply::Hangup), long(|_| Reply::Hangup));
     let url = for_quiet.url();
@@ -225,7 +243,10 @@ fn colour_is_for_terminals_and_for_who_wants_it() {
     let peer = Peer::start(|request| Reply::Json(200, exited(&id_of(request), 1)));
     let url = peer.url();
     type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)]);
-    let no: [Case<'_>; 4] = [
+    let no: [Case<'_>; 7] = [
+        (&["--help", "--no-color"], &[]),
+        (&["list", "--help"], &[("NO_COLOR", "1")]),
+        (&["run", "--help"], &[("TERM", "dumb")]),
         (&["status", "x", "--no-color"], &[]),
         (&["status", "x"], &[("NO_COLOR", "1")]),
         (&["status", "x"], &[("TERM", "dumb")]),

@@ -32,7 +32,7 @@ mod verify;
 use std::io;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{ColorChoice, CommandFactory, FromArgMatches};
 
 use crate::args::{Cli, Command, Config, OfService, Policy, Token};
 use crate::failure::Failure;
@@ -41,7 +41,7 @@ use crate::target::{Target, Wishes};
 use crate::terminal::Colour;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parse();
     let errors = Colour::decide(cli.common.no_color, &io::stderr());
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
@@ -51,6 +51,15 @@ fn main() -> ExitCode {
     // A read of standard input or a request under way must not hold us.
     runtime.shutdown_background();
     ended.unwrap_or_else(|failure| failure.report(errors))
+}
+
+/// Reads the command line. What `--no-color` asks for counts for help and for what is wrong with the line, too.
+fn parse() -> Cli {
+    let plain =
+        std::env::args_os().take_while(|argument| argument != "--").any(|argument| argument == "--no-color");
+    let choice = if plain { ColorChoice::Never } else { ColorChoice::Auto };
+    let matches = Cli::command().color(choice).get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 async fn dispatch(cli: Cli, errors: Colour) -> Result<ExitCode, Failure> {

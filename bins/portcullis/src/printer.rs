@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use portcullis_core::OutputStream;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use crate::terminal::{Colour, Escaper, plain, plain_lines};
+use crate::terminal::{Colour, Escaper, is_dumb, plain, plain_lines};
 
 /// Writes the two streams of an execution to ours: raw, or made harmless where ours is a terminal.
 pub(crate) struct Printer {
@@ -78,6 +78,9 @@ pub(crate) struct Voice {
 
 /// Goes to the beginning of the line and empties it. ECMA-48 §8.3.41, EL.
 const ERASE_LINE: &str = "\r\x1b[2K";
+/// What is longer than a narrow terminal stays in its line, which can then be erased as one. DECAWM of the VT100.
+const WRAP_OFF: &str = "\x1b[?7l";
+const WRAP_ON: &str = "\x1b[?7h";
 
 impl Voice {
     /// Speaks, unless quiet was asked for.
@@ -89,7 +92,7 @@ impl Voice {
         Self {
             colour,
             quiet,
-            terminal: io::stderr().is_terminal(),
+            terminal: io::stderr().is_terminal() && !is_dumb(),
             progress: Arc::default(),
             shared: place(1).is_some_and(|stdout| place(2) == Some(stdout)),
             in_a_line: Arc::default(),
@@ -123,7 +126,7 @@ impl Voice {
     pub(crate) fn show_progress(&self, what: &str) {
         if !self.quiet && self.terminal {
             self.progress.store(true, Ordering::Relaxed);
-            eprint!("{ERASE_LINE}{}", self.colour.paint("2", &plain(what)));
+            eprint!("{ERASE_LINE}{WRAP_OFF}{}{WRAP_ON}", self.colour.paint("2", &plain(what)));
         }
     }
 

@@ -170,12 +170,16 @@ pub(crate) enum Colour {
     Never,
 }
 
+/// Whether our terminal, if we have one, says that it knows no sequences.
+pub(crate) fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
 impl Colour {
     /// Decides for one of our streams: a terminal, and nobody said no.
     pub(crate) fn decide(forbidden: bool, stream: &impl IsTerminal) -> Self {
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let refused =
-            forbidden || dumb || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            forbidden || is_dumb() || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         if !refused && stream.is_terminal() { Self::Always } else { Self::Never }
     }
 
