@@ -224,13 +224,13 @@ fn every_command_has_a_manual_page_that_man_renders_without_a_warning() {
     let home = client.home().to_owned();
     let mut running = client.start();
     // Until it has ended, its home is there.
-    running.await_stdout("portcullis.1\n");
+    running.await_stdout("portcullis-man.1\n");
     let pages: Vec<_> =
         fs::read_dir(home.join("pages/man1")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(pages.len() > 20, "{pages:?}");
     for page in &pages {
         let text = fs::read_to_string(page).unwrap();
-        assert!(text.contains(".SH EXTRA") && text.contains("Examples:"), "{}", page.display());
+        assert!(text.contains(".SH EXAMPLES") && !text.contains(".SH EXTRA"), "{}", page.display());
         // `-Tutf8` renders; `--warnings=w` are all that groff has.
         let man =
             program("man").args(["--warnings=w", "-Tutf8", "-l"]).arg(page).env("MANPAGER", "cat").output();
@@ -245,10 +245,13 @@ fn every_command_has_a_manual_page_that_man_renders_without_a_warning() {
         }
         assert!(man.status.success() && said.is_empty(), "{}: {said}", page.display());
         let shown = String::from_utf8_lossy(&man.stdout);
-        assert!(shown.contains("Examples:"), "{}: {shown}", page.display());
+        assert!(shown.contains("\n         portcullis "), "{}: {shown}", page.display());
     }
     assert_eq!(running.wait().code, Some(0));
     let page = Client::new(["man"]).run();
+    for section in ["EXIT STATUS\"", "ENVIRONMENT", "EXAMPLES"] {
+        assert!(page.stdout.contains(section), "{section} in {}", page.stdout);
+    }
     assert!(
         page.stdout.contains(".TH portcullis 1") && page.stdout.contains("portcullis\\-token(1)"),
         "{}",
