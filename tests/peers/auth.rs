@@ -18,7 +18,7 @@ fn users(base: String) -> AuthServiceAuthenticator {
 }
 
 async fn ask(users: &AuthServiceAuthenticator, token: &str) -> Result<Principal, AuthenticateError> {
-    users.authenticate(&Credentials { bearer: Some(Secret::new(token)), trace: None }).await
+    users.authenticate(&Credentials { bearer: Some(Secret::new(token)), ..Credentials::default() }).await
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod process;
 mod scraped;
 mod served;
 
+mod audit;
 mod bad_input;
 mod browsers;
 mod callers;

@@ -78,7 +78,8 @@ impl Served {
             Health::new(engine.clone(), actor.clone(), store.clone(), confinement, WebhooksWatch::default());
         let authenticator = MeasuredAuthenticator::new(Arc::new(Tokens), meters.clone());
         let (peers, confinement) = (Peers::default(), crate::doubles::confinement());
-        let metrics = Arc::new(Metrics { meters, engine: engine.clone(), launcher, confinement, peers });
+        let metrics =
+            Arc::new(Metrics { meters, engine: engine.clone(), launcher, confinement, peers, audit: None });
         let service = Service::new(engine.clone(), authenticator, health, metrics, wanted.http);
         let (close, closing) = watch::channel(false);
         let serving = tokio::spawn(serve(listener, service.clone(), closing));

@@ -14,6 +14,7 @@ use portcullis_identity::{AuthServiceAuthenticator, LocalTokenAuthenticator};
 use portcullis_notify::{RunningWebhooks, Silent, SocketServiceNotifier, Webhooks};
 use portcullis_store::{MemoryStore, SqliteStore};
 
+use crate::audit::{Audit, AuditedAuthenticator, AuditedStore};
 use crate::config::{Config, StoreKind};
 use crate::health::Health;
 use crate::http::Service;
@@ -120,6 +121,7 @@ pub async fn compose(
     launcher: Arc<dyn Launcher>,
     confinement: &Confinement,
     meters: Arc<Meters>,
+    audit: Option<Arc<Audit>>,
 ) -> Result<Composed, ComposeError> {
     let launcher = MeasuredLauncher::new(launcher, meters.clone());
     let (store, outbox): (Arc<dyn ExecutionStore>, Arc<dyn Outbox>) = match config.store {
@@ -134,7 +136,10 @@ pub async fn compose(
             (store.clone(), store)
         }
     };
-    let store: Arc<dyn ExecutionStore> = MeasuredStore::new(store, meters.clone());
+    let mut store: Arc<dyn ExecutionStore> = MeasuredStore::new(store, meters.clone());
+    if let Some(audit) = &audit {
+        store = AuditedStore::new(store, audit.clone());
+    }
     // Before the engine, which may find executions to end.
     let webhooks = Webhooks::new(config.webhooks.clone()).map_err(Into::into);
     let webhooks = webhooks.map_err(ComposeError::room("use the webhooks"))?;
@@ -161,13 +166,17 @@ pub async fn compose(
     }
     let webhooks = webhooks.start(outbox, config.public_url.as_deref().unwrap_or_default());
     let health = Health::new(engine.clone(), launcher.clone(), store, confinement.clone(), webhooks.watch());
-    let WhoAsks { authenticator, auth_service } = who_asks;
+    let WhoAsks { mut authenticator, auth_service } = who_asks;
+    if let Some(audit) = &audit {
+        authenticator = AuditedAuthenticator::new(authenticator, audit.clone());
+    }
     let metrics = Metrics {
         meters,
         engine: engine.clone(),
         launcher,
         confinement: confinement.clone(),
-        peers: Peers { auth_service, socket_service },
+        peers: Peers { auth_service, socket_service, webhooks: webhooks.watch() },
+        audit,
     };
     let (metrics, http) = (Arc::new(metrics), config.http.clone());
     let service = Service::new(engine.clone(), authenticator, health.clone(), metrics, http);

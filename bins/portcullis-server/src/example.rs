@@ -100,6 +100,7 @@ fn sample(name: &str) -> &'static str {
         "anonymous_user" => "agents",
         "anonymous_roles" => "runner",
         "metrics_listen" => "127.0.0.1:9464",
+        "audit_log" => "/var/log/portcullis/audit.jsonl",
         "allowed_hosts" => "portcullis.example",
         "cells" => "8",
         "worker_threads" => "2",

@@ -13,6 +13,7 @@
 //! It judges no command line, runs nothing and keeps nothing.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod compose;
 pub mod config;
 pub mod doctor;

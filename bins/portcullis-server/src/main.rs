@@ -14,6 +14,7 @@ use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use portcullis_sandbox::{
     LauncherProcess, Sandbox, StartError, current_uid, enter_if_launcher, start_launcher,
 };
+use portcullis_server::audit::{Audit, AuditError, Entry};
 use portcullis_server::compose::{ComposeError, WhoAsks, authenticator, compose, make_data_dir, write_url};
 use portcullis_server::config::{Config, Effective, Flags, Form, SETTINGS, Sources, flag};
 use portcullis_server::http::serve;
@@ -213,6 +214,7 @@ fn run(
     let scrapers = config.metrics_listen.map(listen).transpose()?;
     // As root, whose the token stays. Where root may not write the directory of its own user (without
     // CAP_DAC_OVERRIDE, in a container), that user makes it.
+    let audit = audit(&config)?;
     let meters = Meters::new();
     let as_root = authenticator(&config, &meters);
     give_up(&config)?;
@@ -223,7 +225,24 @@ fn run(
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
     let runtime = runtime.worker_threads(config.worker_threads).enable_all().build()?;
-    runtime.block_on(live(config, warnings, launcher, listener, scrapers, (who_asks, meters), supervisor))
+    runtime.block_on(live(
+        config,
+        warnings,
+        launcher,
+        listener,
+        scrapers,
+        (who_asks, meters, audit),
+        supervisor,
+    ))
+}
+
+/// Opens the audit log where one is wanted, while that may still be where only root may write.
+fn audit(config: &Config) -> Result<Option<Arc<Audit>>, AuditError> {
+    let Some(path) = &config.audit_log else { return Ok(None) };
+    let account = config.user.as_ref().map(|user| &user.account);
+    let audit = Audit::open(path, config.audit_failure, account)?;
+    audit.note(&Entry::of("start", env!("CARGO_PKG_VERSION").to_owned()))?;
+    Ok(Some(audit))
 }
 
 /// Binds the port while that may still be one that only root binds. Who connects waits until everything else is there.
@@ -241,7 +260,7 @@ async fn live(
     launcher: LauncherProcess,
     listener: std::net::TcpListener,
     scrapers: Option<std::net::TcpListener>,
-    (who_asks, meters): (WhoAsks, Arc<Meters>),
+    (who_asks, meters, audit): (WhoAsks, Arc<Meters>, Option<Arc<Audit>>),
     supervisor: Supervisor,
 ) -> Result<End, Box<dyn Error + Send + Sync>> {
     let mut signals = Signals::listen()?;
@@ -252,7 +271,8 @@ async fn live(
         Ok(sandbox) => Arc::new(sandbox),
         Err(error) => return Err(explained(error, config).await),
     };
-    let composed = compose(&config, who_asks, sandbox.clone(), sandbox.confinement(), meters).await?;
+    let composed =
+        compose(&config, who_asks, sandbox.clone(), sandbox.confinement(), meters, audit.clone()).await?;
     let url = write_url(&config.data_dir, listener.local_addr()?)?;
     report::started(&config, &warnings, &url, sandbox.confinement());
     // To the last moment: that the service is ending is one of the metrics.
@@ -264,11 +284,20 @@ async fn live(
         tokio::spawn(serve(listener, composed.service.for_scrapers(address), closing));
     }
     let rules = Arc::clone(&composed.rules);
-    tokio::spawn(reload_when_told(hangups, rules, config.sandbox.clone(), Arc::clone(&supervisor)));
+    tokio::spawn(reload_when_told(
+        hangups,
+        rules,
+        config.sandbox.clone(),
+        Arc::clone(&supervisor),
+        audit.clone(),
+    ));
     supervisor.ready(&format!("confinement {}, at {url}", sandbox.confinement().level.as_str()));
     let end =
         serve_until_told(composed, listener, config.drain_time, &mut signals, sandbox.ended(), supervisor)
             .await;
+    if let Some(audit) = audit {
+        let _ = audit.note(&Entry::of("stop", None));
+    }
     tracing::info!("ended");
     Ok(end)
 }

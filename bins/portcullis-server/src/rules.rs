@@ -8,6 +8,7 @@ use portcullis_core::{AllowedProgram, Limits, Policy, Principal, ProgramName, Su
 use portcullis_policy::{Rulebook, RulebookError, RulebookPolicy};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::audit::{Audit, Entry};
 use crate::config::Config;
 use crate::report;
 use crate::supervisor::Supervisor;
@@ -120,9 +121,13 @@ pub async fn reload_when_told(
     rules: Arc<Rules>,
     config: portcullis_sandbox::Config,
     supervisor: Arc<Supervisor>,
+    audit: Option<Arc<Audit>>,
 ) {
     while hangups.recv().await.is_some() {
         supervisor.reloading();
+        if let Some(audit) = &audit {
+            audit.reopen();
+        }
         let read = {
             let (rules, config) = (Arc::clone(&rules), config.clone());
             // Reading a large rulebook and running its tests takes a while.
@@ -130,6 +135,10 @@ pub async fn reload_when_told(
                 move || rules.reload().inspect(|rulebook| report::what_cannot_be_held(&config, rulebook));
             tokio::task::spawn_blocking(read).await
         };
+        if let Some(audit) = &audit {
+            let what = if matches!(read, Ok(Ok(_))) { "in force" } else { "unchanged" };
+            let _ = audit.note(&Entry::of("reload", what.to_owned()));
+        }
         match read {
             Ok(Ok(_)) => {
                 tracing::info!(file = %rules.path().display(), "the rulebook was read again and is in force");

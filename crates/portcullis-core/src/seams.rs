@@ -9,8 +9,8 @@ use time::OffsetDateTime;
 
 use crate::{
     AllowedProgram, Closing, Confinement, Ending, Execution, ExecutionId, NewExecution, Outcome, OutputChunk,
-    OutputStream, Permit, Principal, ProgramName, Refusal, Secret, Status, StopReason, Submission,
-    TraceContext, Verdict,
+    OutputStream, Permit, Principal, ProgramName, Provenance, Refusal, Secret, Status, StopReason,
+    Submission, TraceContext, Verdict,
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -22,8 +22,8 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub struct Credentials {
     /// The token of an `Authorization: Bearer` header.
     pub bearer: Option<Secret>,
-    /// The span of the request.
-    pub trace: Option<TraceContext>,
+    /// Where the request came from.
+    pub provenance: Provenance,
 }
 
 /// Finds out who asks.

@@ -151,7 +151,7 @@ impl Authenticator for AuthServiceAuthenticator {
                 tokio::spawn(Arc::clone(shared).question(
                     key,
                     token.clone(),
-                    credentials.trace.clone(),
+                    credentials.provenance.trace.clone(),
                     sender,
                 ));
                 await_answer(answer).await

@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     fn with_token(token: &str) -> Credentials {
-        Credentials { bearer: Some(Secret::new(token)), trace: None }
+        Credentials { bearer: Some(Secret::new(token)), ..Credentials::default() }
     }
 
     fn set_mode(path: &Path, mode: u32) {

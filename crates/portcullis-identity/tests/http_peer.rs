@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use portcullis_core::{
-    AuthenticateError, Authenticator as _, CallResult, Calls, Credentials, Principal, Secret, TraceContext,
+    AuthenticateError, Authenticator as _, CallResult, Calls, Credentials, Principal, Provenance, Secret,
+    TraceContext,
 };
 use portcullis_identity::{AuthConfig, AuthServiceAuthenticator};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -98,7 +99,7 @@ fn users(base: &str) -> AuthServiceAuthenticator {
 }
 
 async fn ask(users: &AuthServiceAuthenticator, token: &str) -> Result<Principal, AuthenticateError> {
-    users.authenticate(&Credentials { bearer: Some(Secret::new(token)), trace: None }).await
+    users.authenticate(&Credentials { bearer: Some(Secret::new(token)), ..Credentials::default() }).await
 }
 
 /// The text of an `Unavailable`, with its causes.
@@ -309,7 +310,10 @@ async fn a_question_carries_the_trace_of_its_request_and_is_counted_with_its_res
     let users = AuthServiceAuthenticator::observed(AuthConfig::new(&peer.base), seen.clone()).unwrap();
     let trace = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", ["a=1"]);
     for token in ["one", "two", "three", "one"] {
-        let credentials = Credentials { bearer: Some(Secret::new(token)), trace: trace.clone() };
+        let credentials = Credentials {
+            bearer: Some(Secret::new(token)),
+            provenance: Provenance { peer: None, trace: trace.clone() },
+        };
         let _ = users.authenticate(&credentials).await;
     }
     for head in peer.requests() {

@@ -28,6 +28,7 @@ pub use settings::{Form, SETTINGS, Setting, flag};
 pub use sources::{Flags, Origin, Place, Sources};
 pub use webhooks::KEYS as WEBHOOK_MEMBERS;
 
+use crate::audit::OnFailure;
 use crate::http::HttpConfig;
 use crate::logging::LogFormat;
 
@@ -38,6 +39,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where it gives metrics to whoever asks, beside where it listens.
     pub metrics_listen: Option<SocketAddr>,
+    /// Where it writes its audit log; without it, nowhere.
+    pub audit_log: Option<PathBuf>,
+    /// What happens while that cannot be written.
+    pub audit_failure: OnFailure,
     /// Where it keeps its state.
     pub data_dir: PathBuf,
     /// Whom root becomes when it starts the service; `None` when somebody else starts it.

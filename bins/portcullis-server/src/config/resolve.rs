@@ -15,7 +15,7 @@ use super::settings::SETTINGS;
 use super::sources::{Gathered, Origin};
 use super::values::{
     ACCOUNT, Parsed, account, address, allowlist, auth_service, earlier_rules, level, log_filter, log_format,
-    mounts, names, networks, path, processors, program_path, public_url, rulebook_file, seconds,
+    mounts, names, networks, on_failure, path, processors, program_path, public_url, rulebook_file, seconds,
     socket_service, store, text, user_name, whole, yes_or_no,
 };
 use super::{Config, ConfigError, Effective, ServiceUser};
@@ -137,6 +137,8 @@ impl Reader {
         let public_url = self.optional("public_url", public_url);
         let listen = self.listen(auth_service.is_some());
         let metrics_listen = self.optional("metrics_listen", address);
+        let audit_log = self.optional("audit_log", path);
+        let audit_failure = self.get("audit_failure", on_failure);
         let hosts = self.optional("allowed_hosts", names);
         let http = self.http(listen, hosts);
         let sandbox = self.sandbox();
@@ -162,6 +164,8 @@ impl Reader {
         Some(Config {
             listen: listen?,
             metrics_listen: metrics_listen?,
+            audit_log: audit_log?,
+            audit_failure: audit_failure?,
             user: user?,
             store: store?,
             rulebook: rulebook?,

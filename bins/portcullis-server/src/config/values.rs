@@ -14,6 +14,7 @@ use portcullis_sandbox::{Account, Mount};
 use tracing_subscriber::EnvFilter;
 
 use super::StoreKind;
+use crate::audit::OnFailure;
 use crate::http::Network;
 use crate::logging::LogFormat;
 
@@ -65,6 +66,14 @@ pub(super) fn yes_or_no(text: &str) -> Parsed<bool> {
         "yes" => Ok(true),
         "no" => Ok(false),
         _ => Err("`yes` or `no` is accepted".into()),
+    }
+}
+
+pub(super) fn on_failure(text: &str) -> Parsed<OnFailure> {
+    match text {
+        "refuse" => Ok(OnFailure::Refuse),
+        "continue" => Ok(OnFailure::Continue),
+        _ => Err("`refuse` or `continue` is accepted".into()),
     }
 }
 

@@ -49,7 +49,7 @@ impl Call<'_> {
 
     pub(super) async fn earlier_cancel(&self) -> Result<Response<Body>, Failure> {
         self.parameters::<0>([])?;
-        match self.service.engine.cancel(&self.principal, &self.id()?).await? {
+        match self.cancelled().await? {
             Cancelled::Cancelled(execution) => {
                 self.shown(&execution, None, |record| json(StatusCode::OK, &EarlierView::from(record))).await
             }

@@ -28,6 +28,7 @@ use super::page;
 use super::prefer::{PREFERENCE_APPLIED, Preference};
 use super::routes::{Open, Private, percent_decode, percent_encode, query_parameters};
 use super::{Client, Exchange, Service};
+use crate::audit::Entry;
 use crate::telemetry::{Format, Metrics};
 
 /// How much output a record shows at the most; the rest is had from `…/output`.
@@ -257,10 +258,21 @@ impl Call<'_> {
 
     async fn cancel(&self) -> Result<Response<Body>, Failure> {
         self.parameters::<0>([])?;
-        match self.service.engine.cancel(&self.principal, &self.id()?).await? {
+        match self.cancelled().await? {
             Cancelled::Cancelled(execution) => self.record(&execution, None).await,
             Cancelled::AlreadyEnded(execution) => Err(Failure::AlreadyEnded(execution)),
         }
+    }
+
+    /// Cancels the execution of the path, and says so in the audit log.
+    pub(super) async fn cancelled(&self) -> Result<Cancelled, Failure> {
+        let id = self.id()?;
+        let cancelled = self.service.engine.cancel(&self.principal, &id).await?;
+        if let Some(audit) = &self.service.metrics.audit {
+            // It has been done, whether that can be said or not.
+            let _ = audit.note(&Entry::cancel(id.as_str(), &self.principal, &self.exchange.provenance));
+        }
+        Ok(cancelled)
     }
 
     async fn events(&self) -> Result<Response<Body>, Failure> {

@@ -83,6 +83,24 @@ families! {
     UPDATES_DROPPED "portcullis_updates_dropped_total" Counter "" []
         "Progress updates that were dropped: newer ones took their place, or the Socket Service was away"
 
+    WEBHOOK_ATTEMPTS "portcullis_webhook_attempts_total" Counter "" ["endpoint"]
+        "Messages sent to webhooks, repeated ones included; absent without webhooks"
+    WEBHOOK_FAILURES "portcullis_webhook_failures_total" Counter "" ["endpoint"]
+        "Those of them that failed"
+    WEBHOOK_MESSAGES "portcullis_webhook_messages_total" Counter "" ["endpoint", "result"]
+        "Messages that came to an end: delivered, given_up after a day, or dropped because too many waited"
+    WEBHOOK_WAITING "portcullis_webhook_messages_waiting" Gauge "" ["endpoint"]
+        "Messages that wait for a webhook, as counted within the last minute"
+    WEBHOOK_FAILING "portcullis_webhook_failing" Gauge "" ["endpoint"]
+        "Whether the latest message to a webhook failed, or it is disabled: 1 or 0"
+
+    AUDIT_ENTRIES "portcullis_audit_entries_total" Counter "" []
+        "Entries written to the audit log; absent without one"
+    AUDIT_FAILURES "portcullis_audit_failures_total" Counter "" []
+        "Entries that could not be written to the audit log"
+    AUDIT_FAILING "portcullis_audit_failing" Gauge "" []
+        "Whether the latest entry could not be written: 1 or 0"
+
     REQUESTS "portcullis_http_requests_total" Counter "" ["route", "method", "status"]
         "Requests answered; a route is `-` where none was reached"
     REQUEST "portcullis_http_request_seconds" Histogram "seconds" ["route"]

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use portcullis_core::{Cells, CgroupVersion, Confinement, Launcher};
 use portcullis_engine::Engine;
 use portcullis_identity::AuthServiceAuthenticator;
-use portcullis_notify::SocketServiceNotifier;
+use portcullis_notify::{SocketServiceNotifier, WebhookStats, WebhooksWatch};
 
-use super::exposition::{Exposition, Format};
+use super::exposition::{Exposition, Family, Format};
 use super::families as family;
 use super::meters::Meters;
 use super::process;
+use crate::audit::Audit;
 
 /// What is asked when somebody wants the metrics, beside what was counted.
 pub struct Metrics {
@@ -24,6 +25,8 @@ pub struct Metrics {
     pub confinement: Confinement,
     /// What knows how the peers are.
     pub peers: Peers,
+    /// What is audited, and can be asked how it is.
+    pub audit: Option<Arc<Audit>>,
 }
 
 /// The clients of peer services, where these are configured.
@@ -33,6 +36,8 @@ pub struct Peers {
     pub auth_service: Option<Arc<AuthServiceAuthenticator>>,
     /// Of the Socket Service.
     pub socket_service: Option<Arc<SocketServiceNotifier>>,
+    /// Of the webhooks.
+    pub webhooks: WebhooksWatch,
 }
 
 impl Metrics {
@@ -56,6 +61,7 @@ impl Metrics {
         self.write_cells(&mut to);
         self.meters.write_surroundings(&mut to);
         self.write_peers(&mut to);
+        self.write_audit(&mut to);
         write_process(&mut to);
         to.end()
     }
@@ -93,7 +99,7 @@ impl Metrics {
     }
 
     fn write_peers(&self, to: &mut Exposition) {
-        let Peers { auth_service, socket_service } = &self.peers;
+        let Peers { auth_service, socket_service, webhooks } = &self.peers;
         let socket = socket_service.as_ref().map(|notifier| notifier.stats()).unwrap_or_default();
         to.family(&family::FAILING);
         if let Some(authenticator) = auth_service {
@@ -106,6 +112,45 @@ impl Metrics {
         let dropped =
             [socket.replaced, socket.dropped_in_outage, socket.dropped_as_too_many, socket.dropped_as_late];
         to.family(&family::UPDATES_DROPPED).count(&[], dropped.iter().sum());
+        write_webhooks(&webhooks.stats(), to);
+    }
+
+    fn write_audit(&self, to: &mut Exposition) {
+        let counts = self.audit.as_ref().map(|audit| audit.counts());
+        let (entries, failures, failing) = counts.unwrap_or_default();
+        for (family, value) in [
+            (&family::AUDIT_ENTRIES, entries),
+            (&family::AUDIT_FAILURES, failures),
+            (&family::AUDIT_FAILING, failing.into()),
+        ] {
+            to.family(family);
+            if counts.is_some() {
+                to.count(&[], value);
+            }
+        }
+    }
+}
+
+fn write_webhooks(endpoints: &[WebhookStats], to: &mut Exposition) {
+    type Figure = fn(&WebhookStats) -> u64;
+    let plain: [(&'static Family, Figure); 4] = [
+        (&family::WEBHOOK_ATTEMPTS, |stats| stats.attempts),
+        (&family::WEBHOOK_FAILURES, |stats| stats.failed),
+        (&family::WEBHOOK_WAITING, |stats| stats.waiting),
+        (&family::WEBHOOK_FAILING, |stats| (stats.failing || stats.disabled).into()),
+    ];
+    for (family, figure) in plain {
+        to.family(family);
+        for stats in endpoints {
+            to.count(&[("endpoint", &stats.endpoint)], figure(stats));
+        }
+    }
+    to.family(&family::WEBHOOK_MESSAGES);
+    for stats in endpoints {
+        let ends = [("delivered", stats.delivered), ("given_up", stats.given_up), ("dropped", stats.dropped)];
+        for (result, many) in ends {
+            to.count(&[("endpoint", &stats.endpoint), ("result", result)], many);
+        }
     }
 }
 

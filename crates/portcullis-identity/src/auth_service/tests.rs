@@ -52,7 +52,7 @@ fn alice(permissions: &[&str]) -> Answer {
 }
 
 fn with_token(token: &str) -> Credentials {
-    Credentials { bearer: Some(Secret::new(token)), trace: None }
+    Credentials { bearer: Some(Secret::new(token)), ..Credentials::default() }
 }
 
 #[tokio::test(start_paused = true)]
