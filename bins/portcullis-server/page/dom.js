@@ -26,6 +26,13 @@ function filled(element, attributes, children) {
 // Finds an element that the document is known to have.
 export const find = (id) => document.getElementById(id);
 
+// Goes to another place of the page, and does something when it is shown.
+export function go(hash, then) {
+  if (location.hash === hash) return then();
+  window.addEventListener("hashchange", then, { once: true });
+  location.hash = hash;
+}
+
 // Tells those who listen to the page. One region for all: several that speak at once are not heard.
 export function announce(text) {
   find("announcer").textContent = text;

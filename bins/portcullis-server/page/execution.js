@@ -7,7 +7,7 @@ import { facts, usage } from "./facts.js";
 import { outputPanel } from "./output.js";
 import { Screen } from "./screen.js";
 import { quoted } from "./verdict.js";
-import { revealed } from "./text.js";
+import { revealedLine } from "./text.js";
 import { duration, ended, outcome, ranFor, statusTitle } from "./words.js";
 
 let shown = null;
@@ -109,7 +109,8 @@ class View {
       this.screen.finish();
       this.panel.end(value);
     }
-    if (before !== value.status) this.#say(value);
+    // An end is told when its output is there.
+    if (name === "end" || (before !== value.status && !ended(value.status))) this.#say(value);
     this.#draw();
     clearInterval(this.#ticking);
     if (!ended(value.status)) this.#ticking = setInterval(() => this.#tick(), 500);
@@ -134,7 +135,7 @@ class View {
 
   #draw() {
     const record = this.#record;
-    this.title.replaceChildren(...revealed(record.command));
+    this.title.replaceChildren(...revealedLine(record.command));
     this.#tick();
     const over = ended(record.status);
     const link = el("button", { type: "button", class: "small quiet", onclick: () => this.#copyLink(link) }, "Copy link");

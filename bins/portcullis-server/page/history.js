@@ -2,7 +2,7 @@
 import { Problem, ask, executionLink, executionPath, pause, read } from "./api.js";
 import { announce, el, find } from "./dom.js";
 import { bar, overview, whole } from "./timeline.js";
-import { revealed } from "./text.js";
+import { revealedLine } from "./text.js";
 import { quoted } from "./verdict.js";
 import { STATUSES, duration, ended, fullMoment, moment, outcome, plural, ranFor, statusTitle } from "./words.js";
 
@@ -113,7 +113,7 @@ class Records {
       el(
         "a", { class: "entry", href: executionLink(record.executionId), "data-id": record.executionId },
         el("span", { class: `status ${record.status}` }, statusTitle(record.status)),
-        el("code", { class: "command" }, revealed(record.command.slice(0, 400))),
+        el("code", { class: "command" }, revealedLine(record.command.slice(0, 400))),
         el("time", { datetime: record.acceptedAt, title: fullMoment(record.acceptedAt) }, moment(record.acceptedAt)),
         el("span", { class: "how" }, over && record.status !== "completed" && outcome(record)),
         el("span", { class: "took" }, bar(record, longest), el("span", { class: "duration" }, ran === null ? "–" : duration(ran))),

@@ -1,21 +1,21 @@
 // Shortcuts. Single keys act outside fields alone, and can be turned off (WCAG 2.1.4).
 import { focusLine } from "./composer.js";
-import { find } from "./dom.js";
+import { find, go } from "./dom.js";
 import { shownOutput } from "./execution.js";
 import { nextTheme, singleKeys } from "./preferences.js";
 import * as session from "./session.js";
 
-const go = (hash) => () => {
+const to = (hash) => () => {
   location.hash = hash;
 };
 
 const KEYS = {
   "/": () => {
-    if (find("work").hidden) location.hash = "#/";
-    setTimeout(focusLine);
+    if (find("work").hidden) go("#/", focusLine);
+    else focusLine();
   },
-  h: go("#/executions"),
-  a: go("#/allowed"),
+  h: to("#/executions"),
+  a: to("#/allowed"),
   o: () => shownOutput()?.focusOutput(),
   f: () => shownOutput()?.toggleFollow(),
   s: () => shownOutput()?.focusSearch(),

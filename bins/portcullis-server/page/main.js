@@ -1,7 +1,7 @@
 // Puts the parts together: who is signed in sees the place that the address names.
 import { forgetAllowed, leaveAllowed, showAllowed, startAllowed } from "./allowed.js";
 import { focusLine, startComposer, write } from "./composer.js";
-import { find } from "./dom.js";
+import { find, go } from "./dom.js";
 import { leaveExecution, showExecution } from "./execution.js";
 import { startHealth } from "./health.js";
 import { forgetHistory, leaveHistory, showHistory, showRecent, startHistory } from "./history.js";
@@ -13,8 +13,7 @@ import { showSignIn, startSignIn } from "./signin.js";
 const PLACES = ["work", "history", "allowed"];
 
 function use(text) {
-  location.hash = "#/";
-  setTimeout(() => write(text));
+  go("#/", () => write(text));
 }
 
 // Reads the address: `#/`, `#/executions`, `#/executions/ID`, `#/allowed`.

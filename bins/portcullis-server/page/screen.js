@@ -43,6 +43,8 @@ export class Screen {
   #open = null;
   #looks = [PLAIN];
   #known = new Map([[JSON.stringify(PLAIN), 0]]);
+  // The look that follows a look and a sequence: most output has a handful of them, again and again.
+  #steps = new Map();
   #streams = { stdout: { held: "", look: 0 }, stderr: { held: "", look: 0 } };
 
   // Rows that no longer change.
@@ -206,7 +208,7 @@ export class Screen {
     const found = sequence(text, at);
     // No sequence that is of use is longer than this; what pretends to be one is not waited for.
     if (found === null) return text.length - at > 4096 ? at + 1 : null;
-    if (found.final === "m" && /^[0-9;:]*$/.test(found.parameters)) source.look = this.#index(rendition(this.#looks[source.look], found.parameters));
+    if (found.final === "m" && /^[0-9;:]*$/.test(found.parameters)) source.look = this.#step(source.look, found.parameters);
     else if (this.#open && "CDGK".includes(found.final ?? "-")) this.#move(found);
     return found.end;
   }
@@ -221,6 +223,16 @@ export class Screen {
     else if (count === 0) cells.length = Math.min(cells.length, open.cursor);
     else if (count === 1) cells.fill([" ", 0], 0, open.cursor);
     else cells.length = 0;
+  }
+
+  #step(look, parameters) {
+    const key = `${look} ${parameters}`;
+    let next = this.#steps.get(key);
+    if (next === undefined) {
+      next = this.#index(rendition(this.#looks[look], parameters));
+      if (this.#steps.size < LOOKS) this.#steps.set(key, next);
+    }
+    return next;
   }
 
   #index(look) {

@@ -29,21 +29,26 @@ const UNSEEN = "\\u00ad\\u061c\\u115f\\u1160\\u180e\\u200b\\u200e\\u200f\\u2028-
 const CONTROLS = "\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f";
 const HIDDEN = new RegExp(`[${UNSEEN}${CONTROLS}]`, "u");
 const HIDDEN_EACH = new RegExp(HIDDEN.source, "gu");
+// In a command line, where the service refuses them, joiners are named, too.
+const OF_LINES = new RegExp(`[${UNSEEN}${CONTROLS}\\u200c\\u200d]`, "gu");
 
 export const hides = (text) => HIDDEN.test(text);
 
-export function hiddenIn(text) {
-  return [...new Set(Array.from(text.matchAll(HIDDEN_EACH), ([character]) => name(character)))];
+export function hiddenIn(line) {
+  return [...new Set(Array.from(line.matchAll(OF_LINES), ([character]) => name(character)))];
 }
 
 const name = (character) => `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
 
 // Returns nodes that show a text with everything in it that cannot be seen spelled out.
-export function revealed(text) {
-  if (!hides(text)) return [text];
+export const revealed = (text) => (hides(text) ? spelled(text, HIDDEN_EACH) : [text]);
+
+export const revealedLine = (line) => spelled(line, OF_LINES);
+
+function spelled(text, pattern) {
   const nodes = [];
   let from = 0;
-  for (const { 0: character, index } of text.matchAll(HIDDEN_EACH)) {
+  for (const { 0: character, index } of text.matchAll(pattern)) {
     nodes.push(text.slice(from, index), el("span", { class: "unseen" }, name(character)));
     from = index + character.length;
   }

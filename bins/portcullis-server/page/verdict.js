@@ -1,6 +1,6 @@
 // Shows a verdict: beneath the line as one types, and where a submission was refused.
 import { el } from "./dom.js";
-import { fromBytes, hiddenIn, revealed } from "./text.js";
+import { fromBytes, hiddenIn, revealed, revealedLine } from "./text.js";
 import { plural } from "./words.js";
 
 // All places of a denial in its line, in UTF-16 units: [from, to], ordered.
@@ -17,8 +17,9 @@ export function marked(line, pairs) {
   let from = 0;
   for (const [begin, end] of pairs) {
     if (begin < from) continue;
-    // What is missing has no width: the caret stands where it would be.
-    nodes.push(line.slice(from, begin), el("mark", { class: begin === end ? "refused nothing" : "refused" }, line.slice(begin, end)));
+    // What is missing, or cannot be seen, has no width: the caret stands where it would be.
+    const nothing = /^[\p{Cf}\p{Mn}]*$/u.test(line.slice(begin, end));
+    nodes.push(line.slice(from, begin), el("mark", { class: nothing ? "refused nothing" : "refused" }, line.slice(begin, end)));
     from = end;
   }
   nodes.push(line.slice(from));
@@ -91,6 +92,6 @@ export function unseenNotice(line) {
   return el(
     "div", { class: "unseen-notice" },
     el("p", {}, `The line holds ${plural(names.length, "kind")} of characters that cannot be seen. The service reads:`),
-    el("p", { class: "spelled" }, el("code", {}, revealed(line))),
+    el("p", { class: "spelled" }, el("code", {}, revealedLine(line))),
   );
 }

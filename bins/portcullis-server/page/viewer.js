@@ -8,7 +8,7 @@ const MARGIN = 12;
 // Browsers draw nothing that is higher than some tens of millions of pixels; beyond this the scroll bar stands for more than it moves.
 const HEIGHT_LIMIT = 8_000_000;
 // The most pieces of different looks in the document; rows beyond are plain.
-const PIECES = 8000;
+const PIECES = 3000;
 
 export class Viewer {
   #screen;
@@ -18,6 +18,7 @@ export class Viewer {
   #height = 20;
   #drawn = new Map();
   #waiting = false;
+  #anew = false;
   #current = null;
   #gone = new AbortController();
 
@@ -53,12 +54,14 @@ export class Viewer {
       this.#following = on;
       this.#followingChanged(on);
     }
+    // At once: an event of an earlier movement may be on its way, and asks where the view is.
+    if (on) this.element.scrollTop = this.element.scrollHeight;
     this.draw();
   }
 
   // Draws at the browser's next occasion, once however often it was asked. `anew` draws also what has not changed.
   draw(anew = false) {
-    if (anew) this.#forget();
+    this.#anew ||= anew;
     if (this.#waiting) return;
     this.#waiting = true;
     requestAnimationFrame(() => {
@@ -71,10 +74,9 @@ export class Viewer {
   show(hit) {
     this.#current = hit;
     this.follow(false);
-    this.#forget();
     const visible = this.element.clientHeight / this.#height;
     this.#moveTo(Math.max(0, hit.row - Math.floor(visible / 2)));
-    this.draw();
+    this.draw(true);
     requestAnimationFrame(() => this.rows.querySelector("mark.current")?.scrollIntoView({ block: "nearest", inline: "nearest" }));
   }
 
@@ -127,6 +129,8 @@ export class Viewer {
     const { element, sheet, rows } = this;
     const probe = rows.firstElementChild?.getBoundingClientRect().height;
     if (probe) this.#height = probe;
+    if (this.#anew) this.#forget();
+    this.#anew = false;
     const total = Math.min(this.#span(), HEIGHT_LIMIT);
     sheet.style.setProperty("height", `${total}px`);
     element.style.setProperty("--digits", String(Math.max(3, String(this.#screen.lines).length)));
