@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 use portcullis_api::{Problem, ProblemCode};
 use serde::de::DeserializeOwned;
 
+use crate::contract;
 use crate::served::PATIENCE;
 
 #[derive(Debug, Clone)]
@@ -17,11 +18,13 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) async fn whole(method: &Method, response: Response<Incoming>) -> Self {
+    pub(crate) async fn whole(method: &Method, target: &str, response: Response<Incoming>) -> Self {
         let (head, body) = response.into_parts();
         let body = tokio::time::timeout(PATIENCE, body.collect()).await.expect("a whole body").unwrap();
         let answer = Self { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes() };
         answer.check(method);
+        let body = (method != Method::HEAD).then_some(&*answer.body);
+        contract::check(method, target, answer.status, &answer.headers, body);
         answer
     }
 
@@ -140,6 +143,7 @@ impl Stream {
                         data: serde_json::from_str(&field("data: ")).unwrap(),
                     };
                     assert_eq!(lines.next(), None, "{frame}");
+                    contract::check_event(&event.id, &event.kind, &event.data);
                     return Some(event);
                 }
                 continue;

@@ -8,6 +8,7 @@
 )]
 
 mod answers;
+mod contract;
 mod doubles;
 mod process;
 mod scraped;
@@ -35,6 +36,7 @@ mod peers;
 mod privilege;
 mod real;
 mod reload;
+mod schemathesis;
 mod settings;
 mod start;
 

@@ -190,7 +190,8 @@ impl Asked {
 
     pub(crate) async fn send(self) -> Answer {
         let method = self.request.method_ref().cloned().unwrap();
-        Answer::whole(&method, self.respond().await).await
+        let target = self.request.uri_ref().unwrap().to_string();
+        Answer::whole(&method, &target, self.respond().await).await
     }
 
     pub(crate) async fn stream(self) -> Stream {

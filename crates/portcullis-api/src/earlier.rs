@@ -60,10 +60,11 @@ fn paths(value: Value) -> Result<bool, InvalidMember> {
 /// Whether there is a limit.
 fn megabytes(value: Value) -> Result<bool, InvalidMember> {
     let accepted = "whole megabytes from 0, which is none, are accepted";
-    match (value.as_u64(), &value) {
-        (Some(megabytes), _) => Ok(megabytes > 0),
-        (None, Value::Number(number)) => here(format!("is {number}; {accepted}")),
-        (None, other) => here(format!("is {}; {accepted}", kind(other))),
+    // JSON knows no whole numbers of its own: `512.0` is one.
+    match (value.as_f64(), &value) {
+        (Some(megabytes), _) if megabytes >= 0.0 && megabytes.fract() == 0.0 => Ok(megabytes > 0.0),
+        (_, Value::Number(number)) => here(format!("is {number}; {accepted}")),
+        (_, other) => here(format!("is {}; {accepted}", kind(other))),
     }
 }
 
@@ -238,6 +239,7 @@ mod tests {
         check("", "");
         check(r#","network_access":false,"allowed_paths":[],"memory_limit":0,"session":"x""#, "");
         check(r#","network_access":null,"allowed_paths":null,"memory_limit":null"#, "");
+        check(r#","memory_limit":512.0"#, "memory_limit");
         check(
             r#","network_access":true,"allowed_paths":["/"],"memory_limit":512"#,
             "network_access allowed_paths memory_limit",
@@ -252,6 +254,10 @@ mod tests {
         check(
             r#","memory_limit":-1"#,
             "`/memory_limit` is -1; whole megabytes from 0, which is none, are accepted",
+        );
+        check(
+            r#","memory_limit":1.5"#,
+            "`/memory_limit` is 1.5; whole megabytes from 0, which is none, are accepted",
         );
         check(
             r#","memory_limit":"512M""#,

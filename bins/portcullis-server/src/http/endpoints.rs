@@ -31,6 +31,8 @@ use super::{Client, Exchange, Service};
 use crate::audit::Entry;
 use crate::telemetry::{Format, Metrics};
 
+/// The routes, their requests and their answers in OpenAPI 3.1: written by hand, and held against both by the tests.
+const DESCRIPTION: &str = include_str!("../../openapi.json");
 /// How much output a record shows at the most; the rest is had from `…/output`.
 const VIEW_LIMIT_BYTES: u64 = 1 << 20;
 /// How much a record shows while too many large ones are being sent: what every connection may hold at once.
@@ -72,6 +74,11 @@ pub(crate) async fn open(
             Ok(json(status, &readiness))
         }
         Open::Page => page::file(values.first().copied(), headers),
+        Open::Description => {
+            let mut response = Response::new(Body::whole(DESCRIPTION));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            Ok(conditions::tagged(response, headers))
+        }
         Open::Problem => {
             let code = ProblemCode::parse(&values.join("/")).ok_or(Failure::NoRoute)?;
             let text = format!("{} ({})\n\n{}\n", code.title(), code.status(), code.explanation());
@@ -287,8 +294,9 @@ impl Call<'_> {
             *response.status_mut() = StatusCode::NO_CONTENT;
             return Ok(response);
         }
-        let watch = engine.watch(&self.principal, &id, position).await?;
-        Ok(events::response(watch, position, self.service.config.heartbeat, &self.service.metrics.meters))
+        let (heartbeat, meters) = (self.service.config.heartbeat, &self.service.metrics.meters);
+        let watch = engine.watch(&self.principal, &id, position.seq).await?;
+        Ok(events::response(watch, position.seq, heartbeat, meters))
     }
 
     async fn output(&self) -> Result<Response<Body>, Failure> {

@@ -8,14 +8,13 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use portcullis_api::{EventKind, ExecutionView, OutputEncoding, OutputEvent, Timestamp};
+use portcullis_api::{EventKind, ExecutionView, InvalidMember, OutputEncoding, OutputEvent, Timestamp};
 use portcullis_core::{Execution, OutputChunk};
 use portcullis_engine::{Watch, WatchEvent};
 use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::body::{Body, BrokenOff, Pieces};
-use super::endpoints::parameter;
 use super::failure::Failure;
 use crate::report::chain;
 use crate::telemetry::Meters;
@@ -27,23 +26,39 @@ const WAITING_EVENTS: usize = 4;
 const RETRY: &str = "retry: 2000\n\n";
 const HEARTBEAT: &str = ":\n\n";
 
-/// Reads the position to resume from; the header, which a browser sets by itself, goes before the parameter.
-pub(crate) fn position(headers: &HeaderMap, query: Option<&str>) -> Result<u64, Failure> {
+/// Where a stream is to go on, and which part of the request said so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) seq: u64,
+    said_by: &'static str,
+}
+
+/// The parameter, as problems name it.
+const PARAMETER: &str = "?lastEventId";
+/// The header, as problems name it.
+const HEADER: &str = "Last-Event-ID";
+
+/// Reads the position to resume from; the header, which a browser sets by itself, goes before the parameter. Both must
+/// be one.
+pub(crate) fn position(headers: &HeaderMap, query: Option<&str>) -> Result<Position, Failure> {
     let header = headers.get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or("?"));
-    let (name, written) = match (header, query) {
-        (Some(written), _) => ("Last-Event-ID", written),
-        (None, Some(written)) => ("lastEventId", written),
-        (None, None) => return Ok(0),
+    let read = |said_by: &'static str, written: &str| {
+        let digits = !written.is_empty() && written.bytes().all(|byte| byte.is_ascii_digit());
+        let seq = written.parse().ok().filter(|_| digits);
+        seq.map(|seq| Position { seq, said_by }).ok_or_else(|| {
+            let detail = format!("is `{}`; the `id` of an event is accepted", written.escape_debug());
+            Failure::Parameter(InvalidMember::new(said_by, detail))
+        })
     };
-    let digits = !written.is_empty() && written.bytes().all(|byte| byte.is_ascii_digit());
-    written.parse().ok().filter(|_| digits).ok_or_else(|| {
-        parameter(name, format!("is `{}`; the `id` of an event is accepted", written.escape_debug()))
-    })
+    let parameter = query.map(|written| read(PARAMETER, written)).transpose()?;
+    let header = header.map(|written| read(HEADER, written)).transpose()?;
+    Ok(header.or(parameter).unwrap_or(Position { seq: 0, said_by: PARAMETER }))
 }
 
 /// Whether anything follows this position; an error when the execution has never sent it. (What a watcher has
 /// seen is stored: an engine's invariant.)
-pub(crate) fn may_resume(execution: &Execution, position: u64) -> Result<bool, Failure> {
+pub(crate) fn may_resume(execution: &Execution, position: Position) -> Result<bool, Failure> {
+    let Position { seq: position, said_by } = position;
     let ended = execution.status.is_terminal();
     if position <= execution.last_seq {
         Ok(true)
@@ -52,7 +67,7 @@ pub(crate) fn may_resume(execution: &Execution, position: u64) -> Result<bool, F
     } else {
         let last = if ended { end_of(execution) } else { execution.last_seq };
         let detail = format!("is {position}; the last event of this execution is {last}");
-        Err(parameter("lastEventId", detail))
+        Err(Failure::Parameter(InvalidMember::new(said_by, detail)))
     }
 }
 
@@ -188,9 +203,11 @@ mod tests {
             ("1e3", None),
             ("99999999999999999999", None),
         ] {
-            assert_eq!(position(&HeaderMap::new(), Some(written)).ok(), wanted, "{written}");
+            let read = position(&HeaderMap::new(), Some(written)).ok();
+            assert_eq!(read.map(|position| position.seq), wanted, "{written}");
         }
         let headers = HeaderMap::from_iter([(LAST_EVENT_ID, HeaderValue::from_static("3"))]);
-        assert_eq!(position(&headers, Some("5")).ok(), Some(3));
+        assert_eq!(position(&headers, Some("5")).unwrap(), Position { seq: 3, said_by: HEADER });
+        assert!(position(&headers, Some("x")).is_err());
     }
 }

@@ -32,6 +32,8 @@ pub(crate) enum Open {
     Problem,
     /// A file of the page for people.
     Page,
+    /// The description of this table for programs.
+    Description,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,13 +82,14 @@ impl Route {
     }
 }
 
-/// Every route there is. `HEAD` follows from `GET`; `OPTIONS` is answered everywhere.
+/// Every route there is; each is described in `openapi.json`, which a test holds against this table. `HEAD` follows from `GET`; `OPTIONS` is answered everywhere.
 pub(crate) const ROUTES: &[Route] = &[
     open(Method::GET, "/", Open::Page),
     open(Method::GET, "/page/:file", Open::Page),
     open(Method::GET, "/health", Open::Alive),
     open(Method::GET, "/livez", Open::Alive),
     open(Method::GET, "/readyz", Open::Ready),
+    open(Method::GET, "/openapi.json", Open::Description),
     open(Method::GET, "/problems/:family/:detail", Open::Problem),
     private(Method::POST, "/api/commands", Private::Submit),
     private(Method::GET, "/api/commands", Private::List),
