@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use portcullis_api::ProblemCode as Code;
 use serde_json::json;
 
+use crate::contract::{DOCUMENT, resolved};
 use crate::served::Served;
 
 #[tokio::test]
@@ -184,5 +185,131 @@ async fn every_code_is_explained_where_its_type_points() {
         let answer =
             served.request("GET", &code.type_reference()).token(None).send().await.expect_status(200);
         assert!(String::from_utf8_lossy(&answer.body).contains(code.explanation()), "{code}");
+    }
+}
+
+/// Sends a body and expects one member to be named, with what is accepted.
+async fn refused(served: &Served, path: &str, body: serde_json::Value, pointer: &str) {
+    let problem = served.request("POST", path).json(&body).send().await.expect_status(400);
+    let problem: portcullis_api::Problem = problem.read();
+    let found: Vec<_> = problem.errors.iter().map(|member| member.pointer.as_str()).collect();
+    assert_eq!(found, [pointer], "{path} {body}");
+    let detail = &problem.errors[0].detail;
+    let says = ["accepted", "required", "not a member", "NUL", "name of a variable"];
+    assert!(says.iter().any(|word| detail.contains(word)), "{path} {body}: {detail}");
+}
+
+/// Every route that takes a body, every member of it that the document knows, every kind of value that it does not take.
+#[tokio::test]
+async fn every_member_of_every_request_has_a_type() {
+    let served = Served::start().await;
+    let kinds = [
+        ("boolean", json!(true)),
+        ("number", json!(7.5)),
+        ("string", json!("x")),
+        ("array", json!([[]])),
+        ("object", json!({"a": {}})),
+    ];
+    let mut cases = 0;
+    for (path, item) in DOCUMENT["paths"].as_object().unwrap() {
+        let Some(body) = item.pointer("/post/requestBody/content/application~1json/schema") else { continue };
+        for (name, member) in resolved(body)["properties"].as_object().unwrap() {
+            // An id is a string.
+            let types = member.get("type").cloned().unwrap_or(json!("string")).to_string();
+            for (kind, value) in &kinds {
+                // An integer takes no fraction.
+                if types.contains(kind) {
+                    continue;
+                }
+                let mut body = json!({"command": "echo x"});
+                body[name] = value.clone();
+                refused(&served, path, body, &format!("/{name}")).await;
+                cases += 1;
+            }
+        }
+    }
+    assert!(cases > 100, "{cases}");
+    assert_eq!(served.actor.launches.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn every_member_of_every_request_has_a_range_and_an_encoding() {
+    let served = Served::start().await;
+    let long = |bytes: usize| "x".repeat(bytes);
+    let everywhere = [
+        (json!({"command": ""}), "/command"),
+        (json!({"command": long(65_537)}), "/command"),
+        (json!({"command": "echo \0"}), "/command"),
+        (json!({"command": "x", "executionId": ""}), "/executionId"),
+        (json!({"command": "x", "executionId": long(129)}), "/executionId"),
+        (json!({"command": "x", "executionId": "\u{e9}"}), "/executionId"),
+        (json!({"command": "x", "timeout": 0}), "/timeout"),
+        (json!({"command": "x", "timeout": 0.0005}), "/timeout"),
+        (json!({"command": "x", "timeout": 31_536_001}), "/timeout"),
+        (json!({"command": "x", "env": {"": "1"}}), "/env/"),
+        (json!({"command": "x", "env": {"A=B": "1"}}), "/env/A=B"),
+        (json!({"command": "x", "env": {"A": "\0"}}), "/env/A"),
+        (json!({"command": "x", "workingDirectory": ""}), "/workingDirectory"),
+        (json!({"command": "x", "workingDirectory": long(4_096)}), "/workingDirectory"),
+        (json!({"command": "x", "workingDirectory": "a\0"}), "/workingDirectory"),
+    ];
+    let with_bounds = [
+        (json!({"command": "x", "memory_limit": -1}), "/memory_limit"),
+        (json!({"command": "x", "memory_limit": 0.5}), "/memory_limit"),
+        (json!({"command": "x", "allowed_paths": [1]}), "/allowed_paths/0"),
+    ];
+    for path in ["/api/commands", "/api/commands/execute", "/api/commands/validate", "/api/execute"] {
+        for (body, pointer) in everywhere.iter().chain(with_bounds.iter().filter(|_| path != "/api/commands"))
+        {
+            refused(&served, path, body.clone(), pointer).await;
+        }
+        let json = "application/json";
+        for body in
+            [&b"{\"command\":\"\xff\"}"[..], br#"{"command":"\ud800"}"#, b"\xef\xbb\xbf{}", b"\xff\xfe{\0}\0"]
+        {
+            let asked = served.request("POST", path).header("content-type", json).body(body.to_vec());
+            asked.send().await.expect_status(400).expect_problem(Code::RequestMalformed);
+        }
+    }
+    assert_eq!(served.actor.launches.load(Ordering::SeqCst), 0);
+}
+
+/// Every parameter of every query that the document knows: twice, not UTF-8, and one that no route has.
+#[tokio::test]
+async fn every_parameter_of_every_query_is_held_to_its_form() {
+    let served = Served::start().await;
+    served.run("x", "echo x").await;
+    let mut cases = 0;
+    for (path, item) in DOCUMENT["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            if operation.get("security").is_some() {
+                continue;
+            }
+            let asked = path.replace("{id}", "x");
+            let ask = |query: String| {
+                let asked = served.request(&method.to_uppercase(), &format!("{asked}?{query}"));
+                asked.json(&json!({"command": "echo x"})).send()
+            };
+            let problem = ask("none=1".into()).await.expect_status(400).expect_problem(Code::RequestInvalid);
+            assert_eq!(problem.errors[0].pointer, "?none", "{path}");
+            let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+            for parameter in parameters.iter().map(resolved).filter(|parameter| parameter["in"] == "query") {
+                let (name, good) = (parameter["name"].as_str().unwrap(), &parameter["example"]);
+                let good = good.as_str().map_or_else(|| good.to_string(), str::to_owned);
+                let twice = ask(format!("{name}={good}&{name}={good}")).await.expect_status(400);
+                let twice = twice.expect_problem(Code::RequestInvalid);
+                assert_eq!(twice.errors[0].pointer, format!("?{name}"), "{path}");
+                for encoding in ["%ff", "%", "%c3%28"] {
+                    ask(format!("{name}={encoding}")).await.expect_problem(Code::RequestMalformed);
+                }
+                cases += 1;
+            }
+        }
+    }
+    assert_eq!(cases, 8);
+    for (header, written) in [("last-event-id", "\u{e9}"), ("last-event-id", "-1"), ("last-event-id", "9")] {
+        let asked = served.request("GET", "/api/commands/x/events").header(header, written).send().await;
+        let problem = asked.expect_status(400).expect_problem(Code::RequestInvalid);
+        assert_eq!(problem.errors[0].pointer, "Last-Event-ID", "{written}");
     }
 }
