@@ -309,6 +309,14 @@ impl ExecutionStore for Brittle {
         self.well("note an update")?.delivered(id, delivery).await
     }
 
+    async fn trim(&self, keep: Keep) -> Result<u64, StoreError> {
+        self.well("trim")?.trim(keep).await
+    }
+
+    async fn was_removed(&self, owner: &str, id: &ExecutionId) -> Result<bool, StoreError> {
+        self.well("look for a removed execution")?.was_removed(owner, id).await
+    }
+
     async fn expire(&self, ended_before: OffsetDateTime) -> Result<u64, StoreError> {
         self.well("expire")?.expire(ended_before).await
     }

@@ -161,7 +161,7 @@ async fn a_position_that_retention_has_removed_is_said_to_be_gone() {
     assert_eq!(served.store.expire(later).await.unwrap(), 1);
     for position in ["0", "2", "4"] {
         let asked = served.request("GET", "/api/commands/x/events").header("last-event-id", position);
-        let problem = asked.send().await.expect_status(404).expect_problem(Code::ExecutionNotFound);
+        let problem = asked.send().await.expect_status(404).expect_problem(Code::ExecutionExpired);
         assert!(problem.detail.contains("removed when its retention was over"), "{problem}");
     }
     // Under its name there may be another one by now, which has not come so far.

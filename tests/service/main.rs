@@ -40,5 +40,6 @@ mod schemathesis;
 mod settings;
 mod start;
 
+mod upkeep;
 mod waiting;
 mod webhooks;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use portcullis_api::URL_FILE;
-use portcullis_core::{Authenticator, Confinement, ExecutionStore, Launcher, Notifier, Outbox};
+use portcullis_core::{Authenticator, Confinement, ExecutionStore, Keep, Launcher, Notifier, Outbox};
 use portcullis_engine::{Engine, Parts};
 use portcullis_identity::{AuthServiceAuthenticator, LocalTokenAuthenticator};
 use portcullis_notify::{RunningWebhooks, Silent, SocketServiceNotifier, Webhooks};
@@ -161,8 +161,8 @@ pub async fn compose(
         portcullis_engine::Config { confinement: Some(confinement.clone()), ..config.engine.clone() };
     let engine = Engine::start(parts, settings).await.map_err(Into::into);
     let engine = engine.map_err(ComposeError::room("take up what the last run left open"))?;
-    if let Some(time) = config.retention {
-        tokio::spawn(retention::keep_for(time, store.clone()));
+    if config.retention.is_some() || config.keep != Keep::default() {
+        tokio::spawn(retention::retain(config.retention, config.keep, store.clone()));
     }
     let webhooks = webhooks.start(outbox, config.public_url.as_deref().unwrap_or_default());
     let health = Health::new(engine.clone(), launcher.clone(), store, confinement.clone(), webhooks.watch());

@@ -54,6 +54,11 @@ enum Command {
     /// Looks at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Copies the records into a new file, whole, also while the service runs
+    Backup {
+        /// The file to make; it must not be there
+        file: PathBuf,
+    },
     /// Looks at the endpoints that are posted how executions end
     #[command(subcommand)]
     Webhooks(WebhooksCommand),
@@ -171,6 +176,7 @@ fn main() -> ExitCode {
             print!("{report}");
             ExitCode::from(doctor::exit_code(&findings))
         }
+        Some(Command::Backup { file }) => said(upkeep::back_up(&effective.config, &file)),
         Some(Command::Webhooks(WebhooksCommand::List)) => said(upkeep::list_webhooks(&effective)),
         Some(Command::Webhooks(WebhooksCommand::Enable { name })) => {
             said(upkeep::enable_webhook(&effective, &name))

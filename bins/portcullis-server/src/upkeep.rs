@@ -1,6 +1,7 @@
 //! What an operator does to the database beside a service that may be running.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use portcullis_store::{Beside, OpenError};
 
@@ -13,6 +14,15 @@ pub type Problem = String;
 
 fn open(config: &Config) -> Result<Beside, Problem> {
     Beside::open(&config.data_dir.join(DATABASE_FILE)).map_err(|error: OpenError| chain(&error))
+}
+
+/// Copies the records into a file while the service may be running; returns what is to be said of it.
+///
+/// # Errors
+/// When the file is there already, or cannot be made.
+pub fn back_up(config: &Config, to: &Path) -> Result<String, Problem> {
+    let bytes = open(config)?.back_up(to).map_err(|error| chain(&error))?;
+    Ok(format!("{} bytes in `{}`\n", bytes, to.display()))
 }
 
 /// Writes the endpoints that are enabled in the configuration, one a line: name, state, URL without its query.

@@ -117,7 +117,9 @@ fn hint_for(code: ProblemCode) -> Option<&'static str> {
             "the token that was sent is not known there: sign in again, or name another with `--token-file FILE`"
         }
         ProblemCode::AuthForbidden => "an administrator can give you the permission that is missing",
-        ProblemCode::ExecutionNotFound => "`portcullis list` shows your executions",
+        ProblemCode::ExecutionNotFound | ProblemCode::ExecutionExpired => {
+            "`portcullis list` shows your executions"
+        }
         ProblemCode::ExecutionIdTaken => "leave `--id` out, and the execution gets an id of its own",
         ProblemCode::RequestHost => "use the name or address that the service listens on",
         ProblemCode::RouteUnknown | ProblemCode::RouteMethod => {

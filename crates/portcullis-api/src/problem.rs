@@ -218,8 +218,10 @@ problem_codes! {
     RouteUnknown = "route/unknown", 404, "No such route";
     /// The route exists and does not take this method; `Allow` lists those it takes.
     RouteMethod = "route/method", 405, "Method not allowed";
-    /// There is no execution with this id, retention has removed it, or it belongs to another user.
+    /// There is no execution with this id, or it belongs to another user.
     ExecutionNotFound = "execution/not-found", 404, "Execution not found";
+    /// There was one, and retention has removed it; its id is free again. A million of these are remembered.
+    ExecutionExpired = "execution/expired", 404, "Execution expired";
     /// Another submission, or another user's, has this id; choose another, or let the service choose.
     ExecutionIdTaken = "execution/id-taken", 409, "Execution id taken";
     /// The execution had ended by itself before it could be cancelled; `execution` is its record.

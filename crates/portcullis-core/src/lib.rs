@@ -42,8 +42,8 @@ pub use script::{
 };
 pub use seams::{
     Acceptance, AuthenticateError, Authenticator, CallResult, Calls, Cells, Claim, Credentials, Delivery,
-    ExecutionObserver, ExecutionStore, Finder, Finish, Flow, LaunchError, Launcher, ListPage, ListQuery,
-    Located, Notifier, NotifyError, Place, Policy, Recovery, StoreError, Update,
+    ExecutionObserver, ExecutionStore, Finder, Finish, Flow, Keep, LaunchError, Launcher, ListPage,
+    ListQuery, Located, Notifier, NotifyError, Place, Policy, Recovery, StoreError, Update,
 };
 pub use submission::Submission;
 pub use trace::{Provenance, TraceContext};

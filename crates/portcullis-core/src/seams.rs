@@ -295,6 +295,15 @@ pub trait ExecutionStore: Send + Sync {
     /// before it go too, uncounted, so that they cannot fill the medium for ever.
     async fn expire(&self, ended_before: OffsetDateTime) -> Result<u64, StoreError>;
 
+    /// Removes the executions that ended first, as [`ExecutionStore::expire`] does, until what is kept is within
+    /// bounds or nothing that has ended is left; returns how many. Writes that come meanwhile are made between its
+    /// steps. Room that is free then may be given back.
+    async fn trim(&self, keep: Keep) -> Result<u64, StoreError>;
+
+    /// Whether an execution of this owner was removed by [`ExecutionStore::expire`] or [`ExecutionStore::trim`], as far
+    /// as that is remembered: a bounded number of them are, the newest.
+    async fn was_removed(&self, owner: &str, id: &ExecutionId) -> Result<bool, StoreError>;
+
     /// Tries whether the store can be relied on, at this moment. One that loses nothing but with the process has
     /// nothing to try.
     ///
@@ -363,6 +372,16 @@ impl Finder {
     pub fn found(&self) -> Located {
         self.located
     }
+}
+
+/// How much is kept of what has ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// At most as many executions; any number without it.
+    pub executions: Option<u64>,
+    /// At most as many bytes, as the implementation counts them: for a store on disk those that its records take there,
+    /// room for more not counted.
+    pub bytes: Option<u64>,
 }
 
 /// What became of an acceptance.

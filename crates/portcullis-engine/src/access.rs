@@ -55,7 +55,14 @@ pub(crate) async fn wait(
 /// Reads a record as the store has it.
 async fn stored(shared: &Shared, principal: &Principal, id: &ExecutionId) -> Result<Execution, AccessError> {
     let record = catching_store("read", shared.parts.store.read(id)).await?;
-    record.filter(|record| record.owner == principal.id).ok_or_else(|| AccessError::NotFound(id.clone()))
+    if let Some(record) = record.filter(|record| record.owner == principal.id) {
+        return Ok(record);
+    }
+    let removed = shared.parts.store.was_removed(&principal.id, id);
+    match catching_store("look for a removed execution", removed).await? {
+        true => Err(AccessError::Expired(id.clone())),
+        false => Err(AccessError::NotFound(id.clone())),
+    }
 }
 
 pub(crate) async fn output(

@@ -87,11 +87,12 @@ pub enum SubmitError {
 /// Why an execution could not be read, watched or cancelled.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
-    /// There is none with this id any more, or never was, or it belongs to another principal: the two are not told apart.
-    #[error(
-        "the execution `{0}` does not exist, was removed when its retention was over, or belongs to another user"
-    )]
+    /// There is none with this id, or it belongs to another principal: the two are not told apart.
+    #[error("the execution `{0}` does not exist, or belongs to another user")]
     NotFound(ExecutionId),
+    /// There was one of this principal, which retention has removed.
+    #[error("the execution `{0}` was removed when its retention was over")]
+    Expired(ExecutionId),
     /// The record could not be read.
     #[error("the record could not be read")]
     Store(#[from] StoreError),

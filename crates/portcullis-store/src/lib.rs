@@ -17,7 +17,7 @@
 //! |---|---|---|
 //! | `accept`, `claim`, `finish` (postings of [`Outbox`](portcullis_core::Outbox) included), `refuse`, `recover`, `subscribe`, `disable` | kept | kept: synced before the answer |
 //! | `append` | kept | kept once a later write of the first row is acknowledged (at the latest the execution's own `finish`), or about a second later |
-//! | `delivered`, `expire`, `settle`, `tidy` | kept | as `append`; forgotten, they are done again |
+//! | `delivered`, `expire`, `trim`, `settle`, `tidy` | kept | as `append`; forgotten, they are done again |
 //!
 //! # Times
 //! Times are kept in whole nanoseconds of UTC, and come back as the same instant with offset zero. The years
@@ -40,6 +40,7 @@
 #![forbid(unsafe_code)]
 
 mod cursor;
+mod marks;
 mod memory;
 mod rules;
 mod sqlite;

@@ -1,17 +1,18 @@
 //! A store that lives in memory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use portcullis_core::{
     Acceptance, Claim, Closing, Confinement, Delivery, Due, Ending, Execution, ExecutionId, ExecutionStore,
-    Finish, ListPage, ListQuery, NewExecution, Outbox, OutputChunk, Posting, Recovery, Refusal, Settled,
-    Status, StoreError, Subscription,
+    Finish, Keep, ListPage, ListQuery, NewExecution, Outbox, OutputChunk, Posting, Recovery, Refusal,
+    Settled, Status, StoreError, Subscription,
 };
 use time::{OffsetDateTime, UtcOffset};
 
 use crate::cursor::Cursor;
+use crate::marks;
 use crate::rules::{self, Progress};
 use crate::subscribers::Subscribers;
 
@@ -30,6 +31,9 @@ struct State {
     /// Ended executions whose terminal update is not delivered, by the time of their end.
     undelivered: BTreeMap<(OffsetDateTime, ExecutionId), ()>,
     refusals: Vec<Refusal>,
+    /// Marks of what was removed, and the same, oldest first.
+    removed: HashSet<i64>,
+    removed_first: VecDeque<i64>,
     /// By their numbers.
     postings: BTreeMap<u64, Waiting>,
     last_posting: u64,
@@ -268,21 +272,48 @@ impl ExecutionStore for MemoryStore {
         Ok(())
     }
 
-    async fn expire(&self, ended_before: OffsetDateTime) -> Result<u64, StoreError> {
+    /// Counts the bytes of command lines and output.
+    async fn trim(&self, keep: Keep) -> Result<u64, StoreError> {
         let mut state = self.lock();
-        let expired: Vec<(OffsetDateTime, Execution)> = state
+        let size = |entry: &Entry| entry.execution.output_bytes + entry.execution.command.len() as u64;
+        let mut bytes: u64 = state.entries.values().map(size).sum();
+        let mut ended: Vec<(OffsetDateTime, ExecutionId, u64)> = state
             .entries
             .values()
-            .filter_map(|Entry { execution, .. }| Some((execution.ending.as_ref()?.ended_at, execution)))
-            .filter(|(ended_at, _)| *ended_at < ended_before)
-            .map(|(ended_at, execution)| (ended_at, execution.clone()))
+            .filter_map(|entry| {
+                Some((entry.execution.ending.as_ref()?.ended_at, entry.execution.id.clone(), size(entry)))
+            })
             .collect();
-        for (ended_at, execution) in &expired {
-            state.by_acceptance.remove(&Cursor::behind(execution));
-            state.undelivered.remove(&(*ended_at, execution.id.clone()));
-            state.entries.remove(&execution.id);
-            state.postings.retain(|_, waiting| waiting.id != execution.id);
+        ended.sort();
+        let mut left = ended.len() as u64;
+        let mut removed = 0;
+        for (_, id, size) in ended {
+            if keep.executions.is_none_or(|most| left <= most) && keep.bytes.is_none_or(|most| bytes <= most)
+            {
+                break;
+            }
+            state.remove_execution(&id);
+            (left, bytes, removed) = (left - 1, bytes - size, removed + 1);
         }
+        Ok(removed)
+    }
+
+    async fn was_removed(&self, owner: &str, id: &ExecutionId) -> Result<bool, StoreError> {
+        Ok(self.lock().removed.contains(&marks::mark(owner, id)))
+    }
+
+    async fn expire(&self, ended_before: OffsetDateTime) -> Result<u64, StoreError> {
+        let mut state = self.lock();
+        let ended = |execution: &Execution| {
+            execution.ending.as_ref().is_some_and(|ending| ending.ended_at < ended_before)
+        };
+        let expired: Vec<ExecutionId> = state
+            .entries
+            .values()
+            .filter(|entry| ended(&entry.execution))
+            .map(|entry| entry.execution.id.clone())
+            .collect();
+        expired.iter().for_each(|id| state.remove_execution(id));
         state.refusals.retain(|refusal| refusal.at >= ended_before);
         Ok(expired.len() as u64)
     }
@@ -380,6 +411,23 @@ impl Outbox for MemoryStore {
 }
 
 impl State {
+    /// Removes an execution with all that hangs on it, and remembers that it was there.
+    fn remove_execution(&mut self, id: &ExecutionId) {
+        let Some(Entry { execution, .. }) = self.entries.remove(id) else { return };
+        self.by_acceptance.remove(&Cursor::behind(&execution));
+        self.told(&execution);
+        self.postings.retain(|_, waiting| waiting.id != *id);
+        let mark = marks::mark(&execution.owner, id);
+        if self.removed.insert(mark) {
+            self.removed_first.push_back(mark);
+        }
+        if self.removed_first.len() > marks::MOST
+            && let Some(first) = self.removed_first.pop_front()
+        {
+            self.removed.remove(&first);
+        }
+    }
+
     /// Removes postings, and counts them.
     fn remove(&mut self, which: impl Fn(&Waiting) -> bool) -> u64 {
         let before = self.postings.len();

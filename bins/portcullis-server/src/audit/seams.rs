@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use portcullis_core::{
     Acceptance, AuthenticateError, Authenticator, Claim, Closing, Confinement, Credentials, Delivery,
-    Execution, ExecutionId, ExecutionStore, Finish, ListPage, ListQuery, Located, NewExecution, OutputChunk,
-    Place, Principal, Reason, Recovery, Refusal, Status, StoreError,
+    Execution, ExecutionId, ExecutionStore, Finish, Keep, ListPage, ListQuery, Located, NewExecution,
+    OutputChunk, Place, Principal, Reason, Recovery, Refusal, Status, StoreError,
 };
 use time::OffsetDateTime;
 
@@ -104,6 +104,14 @@ impl ExecutionStore for AuditedStore {
 
     async fn delivered(&self, id: &ExecutionId, delivery: Delivery) -> Result<(), StoreError> {
         self.store.delivered(id, delivery).await
+    }
+
+    async fn trim(&self, keep: Keep) -> Result<u64, StoreError> {
+        self.store.trim(keep).await
+    }
+
+    async fn was_removed(&self, owner: &str, id: &ExecutionId) -> Result<bool, StoreError> {
+        self.store.was_removed(owner, id).await
     }
 
     async fn expire(&self, ended_before: OffsetDateTime) -> Result<u64, StoreError> {

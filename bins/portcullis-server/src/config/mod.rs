@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use portcullis_core::Limits;
+use portcullis_core::{Keep, Limits};
 use portcullis_identity::AuthConfig;
 use portcullis_notify::{SocketConfig, WebhookConfig};
 use portcullis_policy::Rulebook;
@@ -75,6 +75,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// How long records are kept after their end; without it, for ever.
     pub retention: Option<Duration>,
+    /// How many of them, and how many bytes of them, are kept.
+    pub keep: Keep,
     /// How long queued and running executions may go on when the service is to end.
     pub drain_time: Duration,
     /// Which events are logged: directives of `tracing-subscriber`.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use portcullis_api::{TOKEN_FILE, state_directories};
-use portcullis_core::Limits;
+use portcullis_core::{Keep, Limits};
 use portcullis_identity::AuthConfig;
 use portcullis_policy::Rulebook;
 use portcullis_sandbox::Account;
@@ -15,8 +15,8 @@ use super::settings::SETTINGS;
 use super::sources::{Gathered, Origin};
 use super::values::{
     ACCOUNT, Parsed, account, address, allowlist, auth_service, earlier_rules, level, log_filter, log_format,
-    mounts, names, networks, on_failure, path, processors, program_path, public_url, rulebook_file, seconds,
-    socket_service, store, text, user_name, whole, yes_or_no,
+    mounts, names, networks, on_failure, path, processors, program_path, public_url, retention_bytes,
+    rulebook_file, seconds, socket_service, store, text, user_name, whole, yes_or_no,
 };
 use super::{Config, ConfigError, Effective, ServiceUser};
 use crate::http::{Anonymous, Hosts, HttpConfig};
@@ -153,6 +153,8 @@ impl Reader {
         let queue_limit = self.get("queue_limit", whole(1..=1_000_000));
         let queue_limit_per_principal = self.get("queue_limit_per_user", whole(1..=1_000_000));
         let retention_days = self.get("retention_days", whole(0..=36_500_u64));
+        let retention_executions = self.get("retention_executions", whole(0..=1_000_000_000_000_u64));
+        let retention_bytes = self.get("retention_bytes", retention_bytes);
         let drain_time = self.get("drain_seconds", seconds(0.0..=86_400.0));
         let log_filter = self.get("log", log_filter);
         let log_format = self.get("log_format", log_format);
@@ -188,6 +190,10 @@ impl Reader {
             public_url: public_url?,
             http: http?,
             retention: Some(retention_days?).filter(|&days| days > 0).map(days),
+            keep: Keep {
+                executions: Some(retention_executions?).filter(|&executions| executions > 0),
+                bytes: Some(retention_bytes?).filter(|&bytes| bytes > 0),
+            },
             drain_time: drain_time?,
             log_filter: log_filter?,
             log_format: log_format?,

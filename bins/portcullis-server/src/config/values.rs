@@ -156,6 +156,14 @@ pub(super) fn socket_service(text: &str) -> Parsed<SocketConfig> {
     SocketServiceNotifier::new(config.clone()).map(|_| config).map_err(|error| error.to_string())
 }
 
+/// Reads how much a database may take: what is less than an empty one and some room takes would remove everything.
+pub(super) fn retention_bytes(text: &str) -> Parsed<u64> {
+    match text.parse::<u64>() {
+        Ok(bytes) if bytes == 0 || (16 << 20..=1 << 60).contains(&bytes) => Ok(bytes),
+        _ => Err(format!("`0`, or whole numbers from {} to {} are accepted", 16 << 20, 1_u64 << 60)),
+    }
+}
+
 /// Reads a URL that paths are put behind.
 pub(super) fn public_url(text: &str) -> Parsed<String> {
     let uri = text.parse::<http::Uri>().ok().filter(|_| !text.contains(['?', '#', '@']));

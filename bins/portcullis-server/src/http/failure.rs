@@ -167,6 +167,7 @@ impl Failure {
             },
             Self::Access(error) => match error {
                 AccessError::NotFound(_) => Code::ExecutionNotFound.into(),
+                AccessError::Expired(_) => Code::ExecutionExpired.into(),
                 AccessError::Store(error) => store(error),
             },
             Self::Store(error) => store(error),

@@ -7,9 +7,9 @@ use std::time::Instant;
 use async_trait::async_trait;
 use portcullis_core::{
     Acceptance, AuthenticateError, Authenticator, Cells, Claim, Closing, Confinement, Credentials, Delivery,
-    Execution, ExecutionId, ExecutionObserver, ExecutionStore, Finish, Flow, LaunchError, Launcher, ListPage,
-    ListQuery, Located, NewExecution, Outcome, OutputChunk, OutputStream, Permit, Place, Principal, Recovery,
-    Refusal, StopReason, StoreError,
+    Execution, ExecutionId, ExecutionObserver, ExecutionStore, Finish, Flow, Keep, LaunchError, Launcher,
+    ListPage, ListQuery, Located, NewExecution, Outcome, OutputChunk, OutputStream, Permit, Place, Principal,
+    Recovery, Refusal, StopReason, StoreError,
 };
 use time::OffsetDateTime;
 
@@ -132,6 +132,16 @@ impl ExecutionStore for MeasuredStore {
 
     async fn expire(&self, ended_before: OffsetDateTime) -> Result<u64, StoreError> {
         self.timed(StoreCall::Expire, self.store.expire(ended_before)).await
+    }
+
+    /// Removes as well, and is counted so.
+    async fn trim(&self, keep: Keep) -> Result<u64, StoreError> {
+        self.timed(StoreCall::Expire, self.store.trim(keep)).await
+    }
+
+    /// Looks for a record that is not there: a reading.
+    async fn was_removed(&self, owner: &str, id: &ExecutionId) -> Result<bool, StoreError> {
+        self.timed(StoreCall::Read, self.store.was_removed(owner, id)).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

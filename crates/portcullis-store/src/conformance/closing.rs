@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use portcullis_core::{Acceptance, Closing, Delivery, ExecutionStore, NewExecution, Reason, Refusal, Status};
+use portcullis_core::{
+    Acceptance, Closing, Delivery, ExecutionStore, Keep, NewExecution, Reason, Refusal, Status,
+};
 
 use super::{
     START, accept, after, assert_refused, assert_unknown, chunk, completed, confinement, ended, id, new,
@@ -162,4 +164,53 @@ pub async fn expiry_removes_old_refusals(store: Arc<dyn ExecutionStore>) {
     }
     assert_eq!(store.expire(after(149)).await.unwrap(), 0);
     assert_eq!(store.refusals(10).await.unwrap(), [refusal("cat /etc/passwd", after(149))]);
+}
+
+/// The rest stays, and so does what has not ended.
+pub async fn trimming_keeps_the_newest_that_ended(store: Arc<dyn ExecutionStore>) {
+    for n in 0..200 {
+        ended(&*store, &format!("a{n}"), after(n)).await;
+    }
+    accept(&*store, new("waiting")).await;
+    let trim = async |executions| store.trim(Keep { executions, bytes: None }).await.unwrap();
+    assert_eq!((trim(None).await, trim(Some(200)).await, trim(Some(70)).await), (0, 0, 130));
+    assert_eq!(undelivered(&*store, 100).await, (130..200).map(|n| format!("a{n}")).collect::<Vec<_>>());
+    assert_eq!(trim(Some(0)).await, 70);
+    assert!(store.read(&id("waiting")).await.unwrap().is_some());
+    assert_eq!(trim(Some(0)).await, 0);
+}
+
+/// The oldest go, and not many more of them than need be.
+pub async fn trimming_to_bytes_removes_the_oldest(store: Arc<dyn ExecutionStore>) {
+    for n in 0..40 {
+        let name = format!("a{n}");
+        accept(&*store, new(&name)).await;
+        store.append(&id(&name), vec![chunk(1, &[b'x'; 500_000])]).await.unwrap();
+        store.finish(&id(&name), completed(after(n))).await.unwrap();
+    }
+    let trim = async |bytes| store.trim(Keep { executions: None, bytes: Some(bytes) }).await.unwrap();
+    assert_eq!(trim(40_000_000).await, 0);
+    let removed = trim(10_000_000).await;
+    assert!((20..=30).contains(&removed), "{removed}");
+    assert_eq!(store.read(&id(&format!("a{}", removed - 1))).await.unwrap(), None);
+    let kept = store.output(&id(&format!("a{removed}")), 0, 1_000_000).await.unwrap();
+    assert_eq!(kept[0].bytes.len(), 500_000);
+    // What cannot be had is not looked for for ever.
+    assert_eq!(trim(0).await, 40 - removed);
+    assert_eq!(trim(0).await, 0);
+}
+
+/// To its owner alone, and as often as it happens.
+pub async fn what_was_removed_is_remembered(store: Arc<dyn ExecutionStore>) {
+    ended(&*store, "a", after(1)).await;
+    ended(&*store, "b", after(2)).await;
+    let removed = async |owner: &str, name: &str| store.was_removed(owner, &id(name)).await.unwrap();
+    assert!(!removed("u-1", "a").await);
+    store.expire(after(2)).await.unwrap();
+    store.trim(Keep { executions: Some(0), bytes: None }).await.unwrap();
+    assert!(removed("u-1", "a").await && removed("u-1", "b").await);
+    assert!(!removed("u-2", "a").await && !removed("u-1", "c").await);
+    ended(&*store, "a", after(3)).await;
+    store.expire(after(4)).await.unwrap();
+    assert!(removed("u-1", "a").await);
 }

@@ -89,6 +89,9 @@ macro_rules! conformance_tests {
             expiry_removes_more_than_one_step_holds
             refusals_are_read_newest_first_as_they_were
             expiry_removes_old_refusals
+            trimming_keeps_the_newest_that_ended
+            trimming_to_bytes_removes_the_oldest
+            what_was_removed_is_remembered
         }
     };
     (@each $open:expr; $($case:ident)*) => {$(

@@ -9,6 +9,7 @@ mod open;
 mod postings;
 mod queries;
 mod readers;
+mod room;
 mod rows;
 mod schema;
 mod trouble;
@@ -21,12 +22,14 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use portcullis_core::{
-    Acceptance, Claim, Closing, Confinement, Delivery, Execution, ExecutionId, ExecutionStore, Finish,
+    Acceptance, Claim, Closing, Confinement, Delivery, Execution, ExecutionId, ExecutionStore, Finish, Keep,
     ListPage, ListQuery, Located, NewExecution, OutputChunk, Place, Recovery, Refusal, StoreError,
 };
+use rusqlite::Connection;
 use time::OffsetDateTime;
 
 pub use beside::{Beside, DisabledEndpoint};
@@ -37,7 +40,11 @@ use readers::Readers;
 pub use writer::WriteCounts;
 use writer::{Durability, Writer};
 
+use crate::marks;
 use crate::subscribers::Subscribers;
+
+/// How long the writer is left to others between two steps that give room back.
+const BETWEEN_STEPS: Duration = Duration::from_millis(5);
 
 /// Keeps executions in a database file of its own.
 ///
@@ -233,6 +240,44 @@ impl ExecutionStore for SqliteStore {
                 return Ok(executions);
             }
         }
+    }
+
+    async fn trim(&self, keep: Keep) -> Result<u64, StoreError> {
+        const OPERATION: &str = "remove the oldest executions";
+        let mut removed = 0;
+        if let Some(most) = keep.executions {
+            let ended = self.readers.read("count what has ended", queries::count_ended).await?;
+            while let surplus @ 1.. = ended.saturating_sub(removed).saturating_sub(most) {
+                let work = move |connection: &Connection| writes::remove_some(connection, surplus);
+                let step = self.writer.write(OPERATION, Durability::Written, work).await?;
+                removed += step.executions;
+                if !step.more {
+                    break;
+                }
+            }
+        }
+        if let Some(bytes) = keep.bytes {
+            loop {
+                let work = move |connection: &Connection| writes::remove_beyond(connection, bytes);
+                let step = self.writer.write(OPERATION, Durability::Written, work).await?;
+                removed += step.executions;
+                if !step.more {
+                    break;
+                }
+            }
+        }
+        while self.writer.write("give room back", Durability::Written, room::give_back).await? {
+            // Whoever has waited for the last step is not to wait for the next.
+            tokio::time::sleep(BETWEEN_STEPS).await;
+        }
+        Ok(removed)
+    }
+
+    async fn was_removed(&self, owner: &str, id: &ExecutionId) -> Result<bool, StoreError> {
+        let mark = marks::mark(owner, id);
+        self.readers
+            .read("look for a removed execution", move |connection| queries::is_marked(connection, mark))
+            .await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

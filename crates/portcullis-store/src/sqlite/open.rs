@@ -308,7 +308,7 @@ fn sqlite_error(code: i32, problem: String) -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), Some(problem))
 }
 
-fn sync_directory(directory: &Path) -> Result<(), OpenError> {
+pub(super) fn sync_directory(directory: &Path) -> Result<(), OpenError> {
     File::open(directory).and_then(|file| file.sync_all()).map_err(files("sync the directory", directory))
 }
 

@@ -132,6 +132,20 @@ pub(super) fn undelivered(connection: &Connection, limit: usize) -> Result<Vec<E
     Ok(executions(connection, sql, [to_integer(limit as u64)])?)
 }
 
+/// Counts what has ended, by its index alone.
+pub(super) fn count_ended(connection: &Connection) -> Result<u64, Trouble> {
+    Ok(connection
+        .prepare_cached("SELECT count(*) FROM executions WHERE ended_at IS NOT NULL")?
+        .query_row([], |row| rows::count(row, 0))?)
+}
+
+/// Whether something with this mark was removed.
+pub(super) fn is_marked(connection: &Connection, mark: i64) -> Result<bool, Trouble> {
+    Ok(connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM expired WHERE mark = ?)")?
+        .query_row([mark], |row| row.get(0))?)
+}
+
 fn executions(
     connection: &Connection,
     sql: &str,

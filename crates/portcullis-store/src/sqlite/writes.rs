@@ -10,8 +10,10 @@ use time::{OffsetDateTime, UtcOffset};
 
 use super::postings;
 use super::queries::{find, known};
+use super::room;
 use super::rows::{self, Stored, columns, stored, to_integer, to_json};
 use super::trouble::Trouble;
+use crate::marks;
 use crate::rules::{self, Progress};
 
 /// Executions that one step of an expiry removes; what else waits to be written comes between the steps.
@@ -204,30 +206,79 @@ pub(super) struct Expired {
 
 pub(super) fn expire(connection: &Connection, ended_before: OffsetDateTime) -> Result<Expired, Trouble> {
     let before = rules::bound_in_nanoseconds(ended_before);
-    let limit = to_integer(EXPIRE_ROWS as u64);
-    let old: Vec<(i64, i64)> = connection
+    let step = remove_oldest(connection, before, EXPIRE_ROWS)?;
+    let refusals = remove_refusals(connection, before)?;
+    Ok(Expired { executions: step.removed as u64, more: step.more || refusals == EXPIRE_ROWS })
+}
+
+/// Removes some of the executions that ended first, at most so many.
+pub(super) fn remove_some(connection: &Connection, most: u64) -> Result<Expired, Trouble> {
+    let most = usize::try_from(most).unwrap_or(usize::MAX).min(EXPIRE_ROWS);
+    let step = remove_oldest(connection, i64::MAX, most)?;
+    Ok(Expired { executions: step.removed as u64, more: step.removed > 0 })
+}
+
+/// Removes some of the executions that ended first, and what was refused before their end, when records take more
+/// bytes than these.
+pub(super) fn remove_beyond(connection: &Connection, bytes: u64) -> Result<Expired, Trouble> {
+    if room::taken(connection)? <= bytes {
+        return Ok(Expired { executions: 0, more: false });
+    }
+    let step = remove_oldest(connection, i64::MAX, EXPIRE_ROWS)?;
+    let refusals = remove_refusals(connection, step.last_end.unwrap_or(i64::MAX))?;
+    Ok(Expired { executions: step.removed as u64, more: step.removed + refusals > 0 })
+}
+
+/// What one step of a removal did.
+struct Step {
+    removed: usize,
+    /// Whether there may be more that ended before the bound.
+    more: bool,
+    /// When the last of them ended.
+    last_end: Option<i64>,
+}
+
+/// Removes at most `limit` of the executions that ended first, before a time, with all that hangs on them.
+fn remove_oldest(connection: &Connection, before: i64, limit: usize) -> Result<Step, Trouble> {
+    let old: Vec<(i64, i64, String, String, i64)> = connection
         .prepare_cached(
-            "SELECT n, output_bytes FROM executions WHERE ended_at < ? ORDER BY ended_at LIMIT ?",
+            "SELECT n, output_bytes, owner, id, ended_at FROM executions WHERE ended_at < ?
+             ORDER BY ended_at LIMIT ?",
         )?
-        .query_map([before, limit], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .query_map([before, to_integer(limit as u64)], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+        })?
         .collect::<rusqlite::Result<_>>()?;
-    let mut executions = 0_usize;
+    let mut step = Step { removed: 0, more: old.len() == limit, last_end: None };
     let mut bytes = 0_u64;
-    for &(n, output_bytes) in &old {
+    for (n, output_bytes, owner, id, ended_at) in old {
         if bytes > EXPIRE_BYTES {
+            step.more = true;
             break;
         }
         bytes = bytes.saturating_add(u64::try_from(output_bytes).unwrap_or(0));
         connection.prepare_cached("DELETE FROM chunks WHERE execution = ?")?.execute([n])?;
         connection.prepare_cached("DELETE FROM postings WHERE execution = ?")?.execute([n])?;
         connection.prepare_cached("DELETE FROM executions WHERE n = ?")?.execute([n])?;
-        executions += 1;
+        if let Ok(id) = ExecutionId::parse(&id) {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO expired (mark) VALUES (?)")?
+                .execute([marks::mark(&owner, &id)])?;
+        }
+        step.removed += 1;
+        step.last_end = Some(ended_at);
     }
-    let refusals = connection
-        .prepare_cached("DELETE FROM refusals WHERE n IN (SELECT n FROM refusals WHERE at < ? LIMIT ?)")?
-        .execute([before, limit])?;
-    let more = executions < old.len() || old.len() == EXPIRE_ROWS || refusals == EXPIRE_ROWS;
-    Ok(Expired { executions: executions as u64, more })
+    if step.removed > 0 {
+        connection
+            .prepare_cached("DELETE FROM expired WHERE n <= (SELECT max(n) FROM expired) - ?")?
+            .execute([to_integer(marks::MOST as u64)])?;
+    }
+    Ok(step)
+}
+
+fn remove_refusals(connection: &Connection, before: i64) -> Result<usize, Trouble> {
+    let oldest = "DELETE FROM refusals WHERE n IN (SELECT n FROM refusals WHERE at < ? ORDER BY at LIMIT ?)";
+    Ok(connection.prepare_cached(oldest)?.execute([before, to_integer(EXPIRE_ROWS as u64)])?)
 }
 
 /// Writes the schema version that is there already, which SQLite does not look at before it writes.

@@ -203,6 +203,14 @@ impl ExecutionStore for FaultyStore {
     async fn delivered(&self, id: &ExecutionId, delivery: Delivery) -> Result<(), StoreError> {
         self.call("delivered", id.as_str(), self.inner.delivered(id, delivery)).await
     }
+    async fn trim(&self, keep: Keep) -> Result<u64, StoreError> {
+        self.call("trim", "", self.inner.trim(keep)).await
+    }
+
+    async fn was_removed(&self, owner: &str, id: &ExecutionId) -> Result<bool, StoreError> {
+        self.call("was_removed", id.as_str(), self.inner.was_removed(owner, id)).await
+    }
+
     async fn expire(&self, before: OffsetDateTime) -> Result<u64, StoreError> {
         self.call("expire", "", self.inner.expire(before)).await
     }
