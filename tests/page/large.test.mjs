@@ -24,7 +24,7 @@ async function shown(page, id) {
     location.hash = `#/executions/${id}`;
   }, id);
   await ended(page);
-  await page.waitForFunction(() => /,/.test(document.querySelector("#execution .size").textContent));
+  await page.waitForFunction(() => /MiB$/.test(document.querySelector("#execution .size").textContent));
   return performance.now() - began;
 }
 

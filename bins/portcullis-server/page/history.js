@@ -93,7 +93,8 @@ class Records {
     const records = this.#records;
     const focused = this.#place.contains(document.activeElement) ? document.activeElement.dataset.id : null;
     if (records.length === 0) {
-      this.#place.replaceChildren(el("p", { class: "empty" }, Object.keys(this.#filters()).length > 0 ? "Nothing matches these filters." : "Nothing has run yet."));
+      const filtered = Object.keys(this.#filters()).length > 0;
+      this.#place.replaceChildren(el("p", { class: "empty" }, filtered ? "Nothing matches these filters." : ["Nothing has run yet. See ", el("a", { href: "#/allowed" }, "what you may run"), "."]));
       return;
     }
     const longest = Math.max(1, ...records.map((record) => whole(record)));

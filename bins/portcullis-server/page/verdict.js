@@ -52,7 +52,8 @@ export function denied(line, denial) {
 
 function reasons(line, { message, suggestion, rule, code, effects = [], span }) {
   const [from, to] = fromBytes(line, [span.start, span.end]);
-  const where = from === to ? `at character ${characters(line, from) + 1}` : `characters ${characters(line, from) + 1} to ${characters(line, to)}`;
+  const [first, last] = [characters(line, from) + 1, characters(line, to)];
+  const where = last <= first ? `character ${first}` : `characters ${first} to ${last}`;
   const row = (title, content) => content && [el("dt", {}, title), el("dd", {}, content)];
   return [
     el("p", { class: "reason" }, quoted(message)),
@@ -62,7 +63,7 @@ function reasons(line, { message, suggestion, rule, code, effects = [], span }) 
       row("rule", rule && [el("code", {}, revealed(rule.name)), rule.line && ` (line ${rule.line} of the rulebook)`]),
       row("it would", effects.length > 0 && effects.slice(0, 6).flatMap(({ kind, subject }, at) => [at > 0 && "; ", `${kind} `, revealed(subject)]).concat(
         effects.length > 6 ? `; and ${effects.length - 6} more` : [])),
-      row("where", `${where}`),
+      row("where", where),
       row("code", el("code", {}, code)),
     ),
   ];
