@@ -63,7 +63,8 @@ class View {
     };
     follow(this.id, listener, this.#gone.signal).catch((error) => {
       if (this.#gone.signal.aborted) return;
-      if (error instanceof Problem && error.status === 404) this.#lost("There is no such execution.", "It never was, its time in the records is over, or it belongs to another user.");
+      if (error.code === "execution/expired") this.#lost("This execution is not kept any more.", error.message);
+      else if (error instanceof Problem && error.status === 404) this.#lost("There is no such execution.", "It never was, its time in the records is over, or it belongs to another user.");
       else this.#lost(error.title ?? "The execution cannot be shown.", error.message);
     });
   }
