@@ -4,6 +4,7 @@
 use portcullis_core::{Connector, Ended, Level};
 
 use crate::harness::{Bench, Line, check_on, config, has, writing};
+use crate::host::wait_until;
 
 /// What is looked for, when nothing is there.
 const NOTHING: &str =
@@ -86,6 +87,7 @@ fn two_executions_at_once_see_nothing_of_each_other() {
         .then(Connector::Always, "confinement-probe print secret-argument")
         .then(Connector::Always, "confinement-probe sleep 4343");
     let held = bench.hold(line, "secret-argument");
+    wait_until("its last command", || bench.runs("sleep 4343"));
     check_on(&bench, Line::probe("look"), &[NOTHING]);
     check_on(&bench, writing(Line::of("ls -A /workspace /tmp")), &["/tmp:", "", "/workspace:"]);
     check_on(&bench, Line::of("ls /proc"), &["…", "self", "thread-self"]);

@@ -9,6 +9,7 @@ mod harness;
 mod host;
 mod permit;
 
+mod ahead;
 mod bad_input;
 mod defences;
 mod ends;

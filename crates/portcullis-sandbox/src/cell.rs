@@ -23,7 +23,7 @@ use crate::ready::{self, Ready};
 use crate::removal;
 use crate::rights::{self, Common, View};
 use crate::seccomp;
-use crate::sys::{self, Forked, Pid, Polled, Processors, SharedNumber, Stack, WaitStatus};
+use crate::sys::{self, Forked, Pid, Polled, Processors, SharedNumber, Stack, WaitStatus, Waiting};
 use crate::tree;
 use crate::view::{self, PrivateParts, Proc, Scratches, SourceIdentity};
 use crate::wire::{self, Answer, AtStep, FromCell, Refused, StepError, ToCell};
@@ -57,7 +57,7 @@ pub(crate) struct Cell {
     pub(crate) base_view: Option<OwnedFd>,
     /// The programs of the view that the cell is in.
     pub(crate) current_view: Option<BTreeSet<ProgramName>>,
-    pub(crate) filters: seccomp::Programs,
+    pub(crate) filters: Rc<seccomp::Programs>,
     /// Rulesets of commands that need nothing of their execution's own, by program and rights.
     pub(crate) rulesets: HashMap<Vec<u8>, Rc<Ruleset>>,
     /// File systems for the next execution that writes.
@@ -74,11 +74,31 @@ pub(crate) struct Cell {
     pub(crate) base_proc: Option<u64>,
     /// Mounts of the last execution that are still to be taken away.
     pub(crate) left: Vec<PathBuf>,
+    /// What may come next, going by what came last.
+    pub(crate) expected: Option<Kind>,
+    /// An init that waits for it.
+    pub(crate) ahead: Option<Ahead>,
+}
+
+/// What executions have in common whose init can be made beforehand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kind {
+    programs: BTreeSet<ProgramName>,
+    writes: bool,
+    proc: Proc,
+}
+
+/// An init that was made for an execution before it came.
+#[derive(Debug)]
+pub(crate) struct Ahead {
+    kind: Kind,
+    /// `None` when it could not be made.
+    waiting: Option<Waiting>,
 }
 
 /// For init, and for one command after another.
 pub(crate) struct Stacks {
-    init: Stack,
+    init: Rc<Stack>,
     command: Stack,
     /// When the line began, as init saw it; see [`Begin`].
     began: SharedNumber,
@@ -86,7 +106,7 @@ pub(crate) struct Stacks {
 
 impl Stacks {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { init: Stack::new()?, command: Stack::new()?, began: SharedNumber::new()? })
+        Ok(Self { init: Rc::new(Stack::new()?), command: Stack::new()?, began: SharedNumber::new()? })
     }
 }
 
@@ -140,14 +160,25 @@ impl Cell {
     fn run(&mut self, plan: &Plan, streams: Streams) -> FromCell {
         let refuse = |refused, fit| FromCell { answer: Answer::Refused(refused), fit };
         let names = plan.programs();
+        self.expected = None;
         let programs = match self.within_ceilings(plan).and_then(|()| self.programs_of(&names)) {
             Ok(programs) => programs,
             Err(refused) => return refuse(refused, true),
         };
-        if let Err(step) = self.enter_view(&names, &programs).and_then(|()| self.set_limits(&plan.limits)) {
-            return refuse(Refused::Step(step), false);
-        }
-        match self.run_prepared(plan, &programs, streams) {
+        let own_proc = !programs::are_indifferent_to_proc(&programs);
+        let proc = if own_proc { Proc::Own } else { Proc::OfTheCell };
+        let kind = Kind { programs: names, writes: plan.writes(), proc };
+        // What was made for something else ends before anything of this execution is counted.
+        let prepared = self.take_ahead(&kind).and_then(|ahead| {
+            self.enter_view(&kind.programs, &programs)?;
+            self.set_limits(&plan.limits)?;
+            Ok(ahead)
+        });
+        let ahead = match prepared {
+            Ok(ahead) => ahead,
+            Err(step) => return refuse(Refused::Step(step), false),
+        };
+        match self.run_prepared(plan, &programs, streams, kind, ahead) {
             Ok(answer) => answer,
             Err(step) => refuse(Refused::Step(step), false),
         }
@@ -252,13 +283,13 @@ impl Cell {
         plan: &Plan,
         programs: &Programs,
         streams: Streams,
+        kind: Kind,
+        ahead: Option<Waiting>,
     ) -> Result<FromCell, StepError> {
         let targets: Vec<ViewPath> = self.config.mounts.iter().map(|mount| mount.target.clone()).collect();
         let writable = self.config.mounts.iter().filter(|mount| mount.writable);
         let writable: Vec<ViewPath> = writable.map(|mount| mount.target.clone()).collect();
-        let own_proc = !programs::are_indifferent_to_proc(programs);
-        let proc = if own_proc { Proc::Own } else { Proc::OfTheCell };
-        let parts = PrivateParts::new(plan, &targets, proc);
+        let parts = PrivateParts::new(plan, &targets, kind.proc);
         if self.level != Level::Landlock {
             parts.add(&mut self.scratches)?;
             let entered =
@@ -269,7 +300,8 @@ impl Cell {
         let ready = ready::commands(plan, &self.config.user_name, rulesets);
         let line =
             Line { plan, programs, ready: &ready, mounts: &targets, writable: &writable, parts: &parts };
-        let End { watched, status, cpu, report, began } = self.carry_out(&line, streams)?;
+        let End { watched, status, cpu, report, began, is_plain } = self.carry_out(&line, streams, ahead)?;
+        self.expected = Some(kind).filter(|_| is_plain);
         let counters = self.group.as_ref().and_then(|group| group.sample().ok());
         let gone = self.everything_is_gone(counters.as_ref());
         let usage = Usage {
@@ -301,11 +333,56 @@ impl Cell {
         if plan.writes() && self.level != Level::Landlock {
             self.scratches.refill(plan.limits.disk_bytes);
         }
+        if done {
+            self.make_ahead();
+        }
         done
     }
 
+    /// Makes an init for an execution like the last one, while nobody waits for it. Where it cannot be made, the next
+    /// execution makes its own, and says what failed.
+    fn make_ahead(&mut self) {
+        let Some(kind) = self.expected.take() else { return };
+        let Some(stacks) =
+            self.stacks.as_ref().filter(|_| self.current_view.as_ref() == Some(&kind.programs))
+        else {
+            return;
+        };
+        let (filters, part, proc) = (Rc::clone(&self.filters), init::closing_part(kind.writes), kind.proc);
+        let make_ready = Box::new(move || init::make_ready(&filters, part, proc).is_ok());
+        let namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWIPC;
+        // What it may have left when it could not be made ready, the next execution takes away.
+        let waiting = Waiting::start(&stacks.init, namespaces, make_ready).ok();
+        self.ahead = Some(Ahead { kind, waiting });
+    }
+
+    /// Returns the init that waits for this kind of execution. Another one ends, and its `/proc` is taken away.
+    fn take_ahead(&mut self, kind: &Kind) -> Result<Option<Waiting>, StepError> {
+        let Some(Ahead { kind: expected, waiting }) = self.ahead.take() else { return Ok(None) };
+        if let Some(mut waiting) = waiting.filter(|_| expected == *kind)
+            && waiting.lives()
+        {
+            return Ok(Some(waiting));
+        }
+        self.take_away_proc(expected.proc)?;
+        Ok(None)
+    }
+
+    /// Takes away what an init that has ended had mounted for an execution that does not come.
+    fn take_away_proc(&self, proc: Proc) -> Result<(), StepError> {
+        if proc == Proc::Own && view::proc_device().ok() != self.base_proc {
+            view::take_away(&[PathBuf::from("/proc")]).at("view: proc of another execution")?;
+        }
+        Ok(())
+    }
+
     /// Runs the line and waits for its end.
-    fn carry_out(&self, line: &Line<'_>, streams: Streams) -> Result<End, StepError> {
+    fn carry_out(
+        &self,
+        line: &Line<'_>,
+        streams: Streams,
+        mut ahead: Option<Waiting>,
+    ) -> Result<End, StepError> {
         let stacks = self.stacks.as_ref().ok_or(StepError { step: "stacks".into(), errno: libc::ENOMEM })?;
         let begin = Begin::new(streams.gate.as_ref(), &stacks.began);
         let input = match streams.input {
@@ -333,6 +410,16 @@ impl Cell {
             }
         };
         kept.sort_unstable();
+        if !shares_memory && ahead.take().is_some() {
+            self.take_away_proc(line.parts.proc())?;
+        }
+        // One that was made beforehand is where the cell was then.
+        let directory = match &ahead {
+            Some(_) => {
+                Some(sys::open_at(None, c".", libc::O_PATH | libc::O_DIRECTORY, 0).at("working directory")?)
+            }
+            None => None,
+        };
         let job = Job {
             plan: line.plan,
             programs: line.programs,
@@ -345,6 +432,7 @@ impl Cell {
             writable: line.writable,
             parts: line.parts,
             host_workspace: self.host_workspace.as_deref(),
+            directory: directory.as_ref(),
             streams: [input.as_raw_fd(), streams.output.as_raw_fd(), streams.error.as_raw_fd()],
             kept: &kept,
             report,
@@ -358,18 +446,23 @@ impl Cell {
         if shares_memory {
             // Cell, init and command follow one another, and seldom run at once. On one processor, nobody waits for
             // another one to wake up. Commands leave it, and so do we when the answer is out.
-            if self.processors.is_some() {
-                let _ = Processors::current().and_then(|here| here.keep_to());
+            let here = self.processors.as_ref().and_then(|_| Processors::current().ok());
+            if let Some(here) = &here {
+                let _ = here.keep_to();
             }
-            let run = || {
-                sys::run_beside(&stacks.init, namespaces, &mut || init::run(&job), |pidfd| {
+            let run = || match ahead {
+                // It shares our descriptors until it has its own, so that they are not closed before its end.
+                Some(ahead) => ahead.run(here.as_ref(), &mut || init::run_ahead(&job), |pidfd| {
+                    self.watch(line.plan, pidfd, &begin)
+                }),
+                None => sys::run_beside(&stacks.init, namespaces, &mut || init::run(&job), |pidfd| {
                     drop(given);
                     self.watch(line.plan, pidfd, &begin)
-                })
+                }),
             };
             let (watched, status, cpu) = wire::attempt("namespaces of the execution", run)?;
             let report = told.into_inner().unwrap_or_else(PoisonError::into_inner);
-            return Ok(End { watched, status, cpu, report, began: begin.at() });
+            return Ok(End { watched, status, cpu, report, began: begin.at(), is_plain: true });
         }
         let (forked, pidfd) = wire::attempt("namespaces of the execution", || sys::clone_into(namespaces))?;
         let pid = match forked {
@@ -384,7 +477,7 @@ impl Cell {
             drop(write);
             read_report(read)
         });
-        Ok(End { watched, status, cpu, report, began: begin.at() })
+        Ok(End { watched, status, cpu, report, began: begin.at(), is_plain: false })
     }
 
     /// Returns, in the order of the commands, the rulesets that can be made before anything runs. Those of commands
@@ -557,6 +650,8 @@ struct End {
     cpu: Duration,
     report: Option<Report>,
     began: Instant,
+    /// Whether nothing of the line had to wait for what it does itself; see [`ready::is_plain`].
+    is_plain: bool,
 }
 
 /// Standard streams of an execution, as the server gave them, and its gate.

@@ -1,6 +1,6 @@
 //! The server's side: hands permits to free cells, carries output, and hears how executions end.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use portcullis_core::{
     Cells, Confinement, Ended, ExecutionObserver, Flow, LaunchError, Launcher, Limit, Outcome, OutputStream,
-    Permit, Usage,
+    Permit, ProgramName, Usage,
 };
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -78,6 +78,15 @@ struct CellLink {
     link: AsyncFd<OwnedFd>,
     /// Room for output, kept from one execution to the next.
     room: [Vec<u8>; 2],
+    /// What it ran last.
+    last: Option<Kind>,
+}
+
+/// What executions have in common for which a cell is ready alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Kind {
+    programs: BTreeSet<ProgramName>,
+    writes: bool,
 }
 
 impl Sandbox {
@@ -123,7 +132,9 @@ impl Sandbox {
         }
     }
 
-    async fn free_cell(&self) -> Result<CellLink, LaunchError> {
+    /// Waits for a free cell: one that has run the same last, if there is, since it is ready for that again; else the one
+    /// that has rested longest, so that the others stay ready for what they ran.
+    async fn free_cell(&self, kind: &Kind) -> Result<CellLink, LaunchError> {
         let mut waits = false;
         loop {
             let changed = self.shared.changed.notified();
@@ -131,7 +142,10 @@ impl Sandbox {
             changed.as_mut().enable();
             {
                 let mut state = self.shared.state();
-                if let Some(cell) = state.free.pop_front() {
+                let same = state.free.iter().position(|cell| cell.last.as_ref() == Some(kind));
+                let chosen = same.or(state.free.len().checked_sub(1));
+                if let Some(mut cell) = chosen.and_then(|place| state.free.remove(place)) {
+                    cell.last = Some(kind.clone());
                     return Ok(cell);
                 }
                 state.counted.late += u64::from(!waits);
@@ -213,7 +227,7 @@ async fn listen(link: AsyncFd<OwnedFd>, mut child: std::process::Child, shared: 
                 state.confinement = Some(confinement);
                 let room = [vec![0; READ_BYTES], vec![0; READ_BYTES]];
                 state.counted.made += 1;
-                state.free.push_back(CellLink { number: cell, link, room });
+                state.free.push_back(CellLink { number: cell, link, room, last: None });
             }
             Ok(Some((FromLauncher::Found { removed, kept }, none))) if none.is_empty() => {
                 for group in removed {
@@ -274,7 +288,8 @@ impl Launcher for Sandbox {
     ) -> Result<Outcome, LaunchError> {
         let mut plan = permit.into_plan();
         let stdin = plan.stdin.take();
-        let mut cell = self.free_cell().await?;
+        let kind = Kind { programs: plan.programs(), writes: plan.writes() };
+        let mut cell = self.free_cell(&kind).await?;
         let mut permission = Permission::ask(observer.starting(&self.confinement)).await;
         if permission.is_refused() {
             self.give_back(cell, true);
@@ -291,7 +306,7 @@ impl Launcher for Sandbox {
             let failed = match start(&cell, &message, stdin.as_deref(), &mut permission).await {
                 Ok(streams) => break streams,
                 // A cell that had died while it was free has taken nothing over: another one may.
-                Err(error) if is_gone(&error) && tries < self.cells => match self.free_cell().await {
+                Err(error) if is_gone(&error) && tries < self.cells => match self.free_cell(&kind).await {
                     Ok(another) => {
                         cell = another;
                         tries += 1;

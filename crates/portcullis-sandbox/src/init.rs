@@ -4,7 +4,7 @@
 //! the kernel ends whatever the line has left behind. See pid_namespaces(7).
 
 use std::cell::RefCell;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -23,7 +23,7 @@ use crate::seccomp::{self, Part};
 use crate::stage;
 use crate::sys::{self, Pid, Processors, Resource, Stack};
 use crate::tree;
-use crate::view::PrivateParts;
+use crate::view::{PrivateParts, Proc};
 use crate::wire::{AtStep, StepError};
 
 /// What init tells the cell before it ends.
@@ -73,6 +73,8 @@ pub(crate) struct Job<'a> {
     pub(crate) parts: &'a PrivateParts<'a>,
     /// Where the service's own workspace lies at level `landlock`.
     pub(crate) host_workspace: Option<&'a Path>,
+    /// Where the line starts, when init was not born there.
+    pub(crate) directory: Option<&'a OwnedFd>,
     /// Standard input, output and error of the line.
     pub(crate) streams: [RawFd; 3],
     /// The descriptors beside those that init keeps, in ascending order.
@@ -93,6 +95,15 @@ pub(crate) struct Job<'a> {
 /// INVARIANT (no heap): of a plain line, neither this process nor those of the commands use the heap before they end or
 /// become programs: they share it with the cell, which uses it meanwhile. Nor do they read what the cell changes.
 pub(crate) fn run(job: &Job<'_>) -> ! {
+    run_prepared(job, prepare)
+}
+
+/// The same, in a process that was made ready beforehand; see [`make_ready`].
+pub(crate) fn run_ahead(job: &Job<'_>) -> ! {
+    run_prepared(job, complete)
+}
+
+fn run_prepared(job: &Job<'_>, prepare: fn(&Job<'_>) -> Result<(), StepError>) -> ! {
     // INVARIANT (record before process): whoever waits for the record holds the gate shut until then.
     let report = match prepare(job).and_then(|()| job.begin.wait()) {
         Ok(Gate::Open) => carry_out(job),
@@ -125,12 +136,8 @@ fn prepare(job: &Job<'_>) -> Result<(), StepError> {
     match job.level {
         Level::Full | Level::Namespaces => {
             // The cell has added the others, and entered the working directory.
-            job.parts.add_proc()?;
-            if job.parts.have_proc() {
-                for ruleset in job.ready.iter().filter_map(|ready| ready.ruleset.as_deref()) {
-                    ruleset.allow_proc().at("landlock ruleset")?;
-                }
-            }
+            job.parts.proc().add()?;
+            allow_proc(job)?;
         }
         Level::Landlock => {
             sys::set_parent_death_signal(libc::SIGKILL).at("parent-death signal")?;
@@ -148,13 +155,58 @@ fn prepare(job: &Job<'_>) -> Result<(), StepError> {
     sys::set_no_new_privileges().at("no_new_privs")?;
     match job.level {
         Level::Full | Level::Namespaces => {
-            let writes = job.plan.writes();
-            let part = if writes { Part::Closing } else { Part::ClosingReadOnly };
-            sys::install_filter(job.filters.part(part)).at("seccomp")
+            sys::install_filter(job.filters.part(closing_part(job.plan.writes()))).at("seccomp")
         }
         // Here init must still signal descendants, which the filter may forbid: each command takes it on itself.
         Level::Landlock => Ok(()),
     }
+}
+
+/// Does beforehand what is the same for all lines that write, or for all that only read: all but descriptors, rlimits
+/// and the working directory. In namespaces of its own.
+///
+/// INVARIANT (no heap) as for [`run`].
+pub(crate) fn make_ready(filters: &seccomp::Programs, part: Part, proc: Proc) -> Result<(), StepError> {
+    let _ = sys::set_name(c"portcullis-next");
+    sys::block_signals(&[libc::SIGCHLD, libc::SIGTERM]).at("signal mask")?;
+    for signal in launcher::IGNORED_SIGNALS {
+        sys::default_disposition(signal);
+    }
+    sys::setsid().at("session")?;
+    sys::umask(0o022);
+    proc.add()?;
+    sys::keep_capabilities(0).at("capabilities")?;
+    sys::set_no_new_privileges().at("no_new_privs")?;
+    sys::install_filter(filters.part(part)).at("seccomp")
+}
+
+/// Which filter closes an execution's chain.
+pub(crate) fn closing_part(writes: bool) -> Part {
+    if writes { Part::Closing } else { Part::ClosingReadOnly }
+}
+
+/// Does what was left to do for this line alone.
+fn complete(job: &Job<'_>) -> Result<(), StepError> {
+    let _ = sys::set_name(c"portcullis-init");
+    // The cell's own stay as they are.
+    sys::unshare_descriptors().at("unshare descriptors")?;
+    allow_proc(job)?;
+    if let Some(directory) = job.directory {
+        sys::change_directory(directory.as_fd()).at("working directory")?;
+    }
+    stage::place_standard_streams(job.streams).at("standard streams")?;
+    descriptors::close_all_but(job.kept).at("close descriptors")?;
+    set_limits(job)
+}
+
+/// Lets commands read the `/proc` that the execution has of its own, in rulesets that were made before it was there.
+fn allow_proc(job: &Job<'_>) -> Result<(), StepError> {
+    if job.parts.proc() == Proc::Own {
+        for ruleset in job.ready.iter().filter_map(|ready| ready.ruleset.as_deref()) {
+            ruleset.allow_proc().at("landlock ruleset")?;
+        }
+    }
+    Ok(())
 }
 
 fn paths<'a>(job: &Job<'a>) -> Paths<'a> {

@@ -17,6 +17,7 @@ mod security;
 mod shared;
 mod socket;
 mod spawn;
+mod waiting;
 
 pub(crate) use mount::*;
 pub(crate) use processors::*;
@@ -24,6 +25,7 @@ pub(crate) use security::*;
 pub(crate) use shared::*;
 pub(crate) use socket::*;
 pub(crate) use spawn::*;
+pub(crate) use waiting::*;
 
 /// A process id.
 pub(crate) type Pid = libc::pid_t;
@@ -379,6 +381,13 @@ pub(crate) fn close_range(first: u32, last: u32) -> io::Result<()> {
     }
     // SAFETY: takes numbers. Callers are about to leave their old life: no `OwnedFd` of the range is used again.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+    Ok(())
+}
+
+/// Parts with the descriptors that this process shares with another: both keep all of them. See close_range(2).
+pub(crate) fn unshare_descriptors() -> io::Result<()> {
+    // SAFETY: takes numbers; no descriptor can have the one that is named.
+    check(unsafe { libc::syscall(libc::SYS_close_range, u32::MAX, u32::MAX, libc::CLOSE_RANGE_UNSHARE) })?;
     Ok(())
 }
 

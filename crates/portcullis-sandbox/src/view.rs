@@ -210,6 +210,16 @@ pub(crate) enum Proc {
     OfTheCell,
 }
 
+impl Proc {
+    /// Adds the `/proc` of the execution, if it sees its own. The caller is pid 1 of the execution's pid namespace.
+    pub(crate) fn add(self) -> Result<(), StepError> {
+        match self {
+            Self::Own => mount_proc(c"/proc").at("view: proc of the execution"),
+            Self::OfTheCell => Ok(()),
+        }
+    }
+}
+
 impl<'a> PrivateParts<'a> {
     pub(crate) fn new(plan: &'a Plan, mounts: &'a [ViewPath], proc: Proc) -> Self {
         Self { plan, mounts, proc }
@@ -236,17 +246,9 @@ impl<'a> PrivateParts<'a> {
             && self.hidden().next().is_none()
     }
 
-    /// Whether the execution sees its own `/proc`.
-    pub(crate) fn have_proc(&self) -> bool {
-        self.proc == Proc::Own
-    }
-
-    /// Adds the `/proc` of the execution, if it sees its own. The caller is pid 1 of the execution's pid namespace.
-    pub(crate) fn add_proc(&self) -> Result<(), StepError> {
-        match self.proc {
-            Proc::Own => mount_proc(c"/proc").at("view: proc of the execution"),
-            Proc::OfTheCell => Ok(()),
-        }
+    /// Which `/proc` the execution sees.
+    pub(crate) fn proc(&self) -> Proc {
+        self.proc
     }
 
     /// Adds all the others. The caller is the cell, before the execution has a process.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::check_int;
+use super::{Pid, check_int};
 
 /// A set of processors.
 #[derive(Clone, Copy)]
@@ -44,8 +44,15 @@ impl Processors {
 
     /// Has this thread run on these alone. See sched_setaffinity(2).
     pub(crate) fn keep_to(&self) -> io::Result<()> {
+        self.keep(0)
+    }
+
+    /// Has a process run on these alone.
+    pub(crate) fn keep(&self, process: Pid) -> io::Result<()> {
         // SAFETY: the kernel reads a live set of the size that is passed.
-        check_int(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const self.0) })?;
+        check_int(unsafe {
+            libc::sched_setaffinity(process, size_of::<libc::cpu_set_t>(), &raw const self.0)
+        })?;
         Ok(())
     }
 }

@@ -41,7 +41,7 @@ impl Stack {
     }
 
     /// Where a process begins to use it: stacks grow downwards.
-    fn top(&self) -> *mut libc::c_void {
+    pub(super) fn top(&self) -> *mut libc::c_void {
         // SAFETY: one past the end of the mapping, which is page-aligned and so aligned for any stack.
         unsafe { self.lowest.byte_add(GUARD_BYTES + STACK_BYTES) }
     }
@@ -81,10 +81,10 @@ pub(crate) mod heap {
     }
 
     /// As long as it lives, another process runs in this memory.
-    pub(super) struct Shared;
+    pub(in crate::sys) struct Shared;
 
     impl Shared {
-        pub(super) fn begin() -> Self {
+        pub(in crate::sys) fn begin() -> Self {
             SHARED.store(true, Ordering::Relaxed);
             Self
         }
@@ -108,10 +108,12 @@ pub(crate) mod heap {
 }
 
 /// What a new process runs: where it returns, the process ends with status 126.
-type Body<'a> = &'a mut dyn FnMut();
+pub(super) type Body<'a> = &'a mut dyn FnMut();
+
+/// The status of a process that did not become a program.
+pub(super) const NOT_EXECUTED: libc::c_int = 126;
 
 extern "C" fn enter(body: *mut libc::c_void) -> libc::c_int {
-    const NOT_EXECUTED: libc::c_int = 126;
     // SAFETY: `start` passes a live `Body`, which nobody else uses until this process has ended or executed a program.
     let body = unsafe { &mut *body.cast::<Body<'_>>() };
     body();
