@@ -30,6 +30,8 @@ mod lists;
 mod metrics;
 mod mission;
 mod never_started;
+#[cfg(feature = "otel")]
+mod otel;
 mod output;
 mod page;
 mod peers;

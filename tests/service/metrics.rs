@@ -94,8 +94,8 @@ async fn both_formats_hold_every_family_and_nothing_that_a_caller_chose() {
     assert_eq!(answer.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
     let text = std::str::from_utf8(&answer.body).unwrap();
     let (open, plain) = (Scraped::read(text, true), scrape(&served).await);
-    // What is not configured here: peers, webhooks, an audit log.
-    let quiet = ["portcullis_peer_failing", "portcullis_webhook_", "portcullis_audit_"];
+    // What is not configured here: peers, webhooks, an audit log, a collector.
+    let quiet = ["portcullis_peer_failing", "portcullis_webhook_", "portcullis_audit_", "portcullis_spans_"];
     for family in FAMILIES {
         let found = plain.families.get(family.name).unwrap_or_else(|| panic!("no `{}`", family.name));
         let shown = family.name.strip_suffix("_total").filter(|_| family.kind == Kind::Counter);

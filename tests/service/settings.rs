@@ -66,7 +66,7 @@ fn samples(directory: &Path) -> BTreeMap<String, String> {
     samples.remove("allowed_commands_path");
     samples.insert("user".into(), "65534".into());
     for setting in SETTINGS.iter().filter(|setting| setting.secret) {
-        samples.insert(setting.name_of_file.into(), file(directory, setting.name, "s3cret\n", 0o600));
+        samples.insert(setting.name_of_file.into(), file(directory, setting.name, "name=s3cret\n", 0o600));
     }
     samples
 }
@@ -152,6 +152,46 @@ fn no_two_settings_share_a_name() {
         once.dedup();
         assert_eq!(once.len(), all.len());
     }
+}
+
+#[test]
+fn variables_of_opentelemetry_are_judged_where_they_can_take_effect_and_spoken_of_where_they_cannot() {
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318");
+    let key = ("OTEL_EXPORTER_OTLP_HEADERS", "key=s3cret");
+    let effective = load(&[endpoint, key]).unwrap();
+    let origin = "environment OTEL_EXPORTER_OTLP_HEADERS".to_owned();
+    assert_eq!(shown(&effective, "otel_exporter_otlp_headers"), ("(hidden)".into(), origin));
+    assert!(!format!("{effective:?}").contains("s3cret"));
+    let exports = cfg!(feature = "otel");
+    assert_eq!(effective.config.otlp.is_some(), exports);
+    let unheard = "is set (environment OTEL_EXPORTER_OTLP_ENDPOINT), and this build sends no spans: it was built \
+                   without the feature `otel`";
+    assert_eq!(effective.warnings.iter().any(|warning| warning.contains(unheard)), !exports);
+    for wrong in [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4318"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "s3cret"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "k=%zz"),
+    ] {
+        // Where nothing comes of them, they may be meant for others.
+        assert!(load(&[wrong, ("OTEL_SDK_DISABLED", "True")]).unwrap().warnings.is_empty());
+        let loaded = load(&[wrong]);
+        if exports {
+            let found = problem(loaded);
+            assert!(found.contains(wrong.0) && !found.contains("s3cret"), "{found}");
+        } else {
+            assert!(loaded.is_ok(), "{wrong:?}");
+        }
+    }
+    let disabled = load(&[endpoint, ("OTEL_SDK_DISABLED", "true")]).unwrap();
+    assert_eq!((&disabled.config.otlp, disabled.warnings.len()), (&None, 0));
+    let doubtful = load(&[endpoint, ("OTEL_SDK_DISABLED", "1")]).unwrap();
+    assert_eq!(doubtful.config.otlp.is_some(), exports);
+    assert!(doubtful.warnings[0].contains("counts as `false`"), "{:?}", doubtful.warnings);
+    // An empty one counts as not set; others than these are not ours.
+    let empty = load(&[("OTEL_EXPORTER_OTLP_ENDPOINT", ""), ("OTEL_TRACES_SAMPLER", "x")]).unwrap();
+    assert_eq!(shown(&empty, "otel_exporter_otlp_endpoint"), (String::new(), "default".into()));
+    assert_eq!((&empty.config.otlp, empty.warnings.len()), (&None, 0));
 }
 
 #[test]

@@ -67,6 +67,9 @@ pub struct Composed {
     pub rules: Arc<Rules>,
     /// What posts how executions ended.
     pub webhooks: RunningWebhooks,
+    /// What sends spans, where these are exported.
+    #[cfg(feature = "otel")]
+    pub spans: Option<crate::telemetry::Spans>,
 }
 
 /// Makes the data directory, readable by its owner alone, when there is none.
@@ -136,6 +139,13 @@ pub async fn compose(
             (store.clone(), store)
         }
     };
+    // Before the engine, which may find executions to end.
+    #[cfg(feature = "otel")]
+    let spans = config.otlp.as_ref().map(crate::telemetry::Spans::start);
+    #[cfg(feature = "otel")]
+    if let Some(spans) = &spans {
+        meters.export(spans.clone());
+    }
     let mut store: Arc<dyn ExecutionStore> = MeasuredStore::new(store, meters.clone());
     if let Some(audit) = &audit {
         store = AuditedStore::new(store, audit.clone());
@@ -180,7 +190,15 @@ pub async fn compose(
     };
     let (metrics, http) = (Arc::new(metrics), config.http.clone());
     let service = Service::new(engine.clone(), authenticator, health.clone(), metrics, http);
-    Ok(Composed { engine, service, health, rules, webhooks })
+    Ok(Composed {
+        engine,
+        service,
+        health,
+        rules,
+        webhooks,
+        #[cfg(feature = "otel")]
+        spans,
+    })
 }
 
 /// Writes where the service is to be found, for clients on this machine; returns what was written.

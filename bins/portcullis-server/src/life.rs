@@ -18,6 +18,10 @@ const LAST_ANSWERS: Duration = Duration::from_secs(3);
 /// How long webhooks that are being posted have then.
 const LAST_POSTS: Duration = Duration::from_secs(3);
 
+/// How long spans that wait have then.
+#[cfg(feature = "otel")]
+const LAST_SPANS: Duration = Duration::from_secs(3);
+
 /// The signals that tell the service to end.
 #[derive(Debug)]
 pub struct Signals {
@@ -108,6 +112,10 @@ pub async fn serve_until_told(
         serving.abort();
     }
     composed.webhooks.stop(LAST_POSTS).await;
+    #[cfg(feature = "otel")]
+    if let Some(spans) = composed.spans {
+        spans.stop(LAST_SPANS).await;
+    }
     watching.abort();
     end
 }

@@ -6,6 +6,7 @@
 //! `resolve` puts them together.
 //! Everything that is wrong is reported at once.
 
+mod otel;
 mod resolve;
 mod secrets;
 mod settings;
@@ -24,6 +25,7 @@ use portcullis_notify::{SocketConfig, WebhookConfig};
 use portcullis_policy::Rulebook;
 use portcullis_sandbox::Account;
 
+pub use otel::OtlpConfig;
 pub use settings::{Form, SETTINGS, Setting, flag};
 pub use sources::{Flags, Origin, Place, Sources};
 pub use webhooks::KEYS as WEBHOOK_MEMBERS;
@@ -43,6 +45,8 @@ pub struct Config {
     pub audit_log: Option<PathBuf>,
     /// What happens while that cannot be written.
     pub audit_failure: OnFailure,
+    /// Where it sends spans; without it, nowhere.
+    pub otlp: Option<OtlpConfig>,
     /// Where it keeps its state.
     pub data_dir: PathBuf,
     /// Whom root becomes when it starts the service; `None` when somebody else starts it.

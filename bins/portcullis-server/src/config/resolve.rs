@@ -11,6 +11,7 @@ use portcullis_identity::AuthConfig;
 use portcullis_policy::Rulebook;
 use portcullis_sandbox::Account;
 
+use super::otel::{self, OtlpConfig};
 use super::settings::SETTINGS;
 use super::sources::{Gathered, Origin};
 use super::values::{
@@ -139,6 +140,7 @@ impl Reader {
         let metrics_listen = self.optional("metrics_listen", address);
         let audit_log = self.optional("audit_log", path);
         let audit_failure = self.get("audit_failure", on_failure);
+        let otlp = self.otlp();
         let hosts = self.optional("allowed_hosts", names);
         let http = self.http(listen, hosts);
         let sandbox = self.sandbox();
@@ -168,6 +170,7 @@ impl Reader {
             metrics_listen: metrics_listen?,
             audit_log: audit_log?,
             audit_failure: audit_failure?,
+            otlp: otlp?,
             user: user?,
             store: store?,
             rulebook: rulebook?,
@@ -200,6 +203,44 @@ impl Reader {
             limits,
             data_dir,
         })
+    }
+
+    /// Reads where spans go. What cannot take effect, because it is disabled or this build exports none, is shown as it
+    /// stands and not judged: these variables are often set for a whole host.
+    fn otlp(&mut self) -> Option<Option<OtlpConfig>> {
+        const ENDPOINTS: [&str; 2] = ["otel_exporter_otlp_traces_endpoint", "otel_exporter_otlp_endpoint"];
+        let disabled = self.get("otel_sdk_disabled", text)?.to_ascii_lowercase();
+        if !["true", "yes", "false", "no"].contains(&&*disabled) {
+            // As the specification has it.
+            self.gathered.warnings.push(format!(
+                "`OTEL_SDK_DISABLED` is `{}`, which counts as `false`: `true` or `false` is accepted",
+                presentable(&disabled)
+            ));
+        }
+        let disabled = disabled == "true" || disabled == "yes";
+        if disabled || !otel::EXPORTS {
+            let others = ["otel_exporter_otlp_headers", "otel_service_name", "otel_resource_attributes"];
+            for name in ENDPOINTS.into_iter().chain(others) {
+                self.optional(name, text);
+            }
+            let set = ENDPOINTS.iter().find_map(|name| Some((name, &self.set(name)?.1)));
+            let unheard = set.filter(|_| !disabled).map(|(name, origin)| {
+                format!(
+                    "`{name}` is set ({origin}), and this build sends no spans: it was built without the feature `otel`"
+                )
+            });
+            self.gathered.warnings.extend(unheard);
+            return Some(None);
+        }
+        let [traces, base] = ENDPOINTS;
+        let traces = self.optional(traces, otel::traces_endpoint);
+        let base = self.optional(base, otel::endpoint);
+        let headers = self.optional("otel_exporter_otlp_headers", otel::headers);
+        let name = self.optional("otel_service_name", text);
+        let attributes = self.optional("otel_resource_attributes", otel::pairs);
+        let (target, headers, name) = (traces?.or(base?), headers?.unwrap_or_default(), name?);
+        let resource = otel::resource(attributes?.unwrap_or_default(), name);
+        Some(target.map(|target| OtlpConfig { target, headers, resource }))
     }
 
     fn rulebook(&mut self) -> Option<Rulebook> {

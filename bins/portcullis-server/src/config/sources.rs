@@ -222,6 +222,10 @@ impl Gathered {
     fn take_environment(&mut self, environment: &BTreeMap<OsString, OsString>) {
         for (variable, value) in environment {
             let Some(variable) = variable.to_str() else { continue };
+            // "An empty value is interpreted as an unset variable": OpenTelemetry's rule for its own.
+            if variable.starts_with("OTEL_") && value.is_empty() {
+                continue;
+            }
             let Some((setting, name, form)) = of_variable(variable) else {
                 let ours = variable.starts_with("PORTCULLIS_") && !OTHERS.contains(&variable);
                 if ours && variable != CONFIG_VARIABLE && !is_service_link(variable) {

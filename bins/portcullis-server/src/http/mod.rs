@@ -230,12 +230,20 @@ impl Service {
         place: Arc<Place>,
     ) -> Response<Body> {
         let began = Instant::now();
+        let caller = trace::caller(request.headers());
+        let trace = trace::beneath(caller.as_ref());
+        #[cfg(feature = "otel")]
+        let request_span = self
+            .metrics
+            .meters
+            .spans()
+            .map(|spans| spans.request(&trace, caller.as_ref(), request.method(), request.uri().path()));
         let exchange = Arc::new(Exchange {
             id: Uuid::now_v7(),
             method: request.method().clone(),
             route: OnceLock::new(),
             principal: OnceLock::new(),
-            provenance: Provenance { peer: Some(peer), trace: Some(trace::of(request.headers())) },
+            provenance: Provenance { peer: Some(peer), trace: Some(trace) },
             successor: OnceLock::new(),
         });
         let (head, incoming) = request.into_parts();
@@ -262,6 +270,10 @@ impl Service {
         }
         let (route, status) = (exchange.route.get().copied(), response.status());
         self.metrics.meters.answered(route, &exchange.method, status, began.elapsed());
+        #[cfg(feature = "otel")]
+        if let Some(span) = request_span {
+            span.answered(route, status, exchange.principal.get().map(|principal| principal.id.clone()));
+        }
         response
     }
 

@@ -3,16 +3,19 @@
 use http::HeaderMap;
 use portcullis_core::TraceContext;
 
-/// Returns the request's own span: beneath the caller's, when exactly one well-formed `traceparent` came with it, else
-/// in a trace that begins here (§4.3).
-pub(super) fn of(headers: &HeaderMap) -> TraceContext {
+/// Returns the caller's span, when exactly one well-formed `traceparent` came with the request (§4.3).
+pub(super) fn caller(headers: &HeaderMap) -> Option<TraceContext> {
     let mut parents = headers.get_all("traceparent").iter();
     let parent = parents.next().filter(|_| parents.next().is_none()).and_then(|value| value.to_str().ok());
     let state = headers.get_all("tracestate").iter();
     // A value that is no text spoils the whole.
     let state = state.map(|value| value.to_str().unwrap_or("?"));
-    let caller = parent.and_then(|parent| TraceContext::parse(parent, state));
-    caller.map_or_else(TraceContext::begin, |caller| caller.child())
+    parent.and_then(|parent| TraceContext::parse(parent, state))
+}
+
+/// Returns the request's own span: beneath its caller's, else in a trace that begins here.
+pub(super) fn beneath(caller: Option<&TraceContext>) -> TraceContext {
+    caller.map_or_else(TraceContext::begin, TraceContext::child)
 }
 
 #[cfg(test)]
@@ -31,7 +34,7 @@ mod tests {
         for (name, value) in headers {
             map.append(name, value);
         }
-        of(&map)
+        beneath(caller(&map).as_ref())
     }
 
     #[test]

@@ -101,6 +101,9 @@ families! {
     AUDIT_FAILING "portcullis_audit_failing" Gauge "" []
         "Whether the latest entry could not be written: 1 or 0"
 
+    SPANS "portcullis_spans_total" Counter "" ["result"]
+        "Spans by what became of them: sent, rejected by the collector, given_up after a minute, or dropped because the queue was full; absent where none are exported"
+
     REQUESTS "portcullis_http_requests_total" Counter "" ["route", "method", "status"]
         "Requests answered; a route is `-` where none was reached"
     REQUEST "portcullis_http_request_seconds" Histogram "seconds" ["route"]

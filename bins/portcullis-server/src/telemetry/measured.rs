@@ -119,6 +119,19 @@ impl ExecutionStore for MeasuredStore {
     async fn recover(&self, at: OffsetDateTime) -> Result<Recovery, StoreError> {
         let recovery = self.timed(StoreCall::Recover, self.store.recover(at)).await?;
         self.meters.recovered(recovery.lost.len(), recovery.interrupted.len());
+        #[cfg(feature = "otel")]
+        if let Some(spans) = self.meters.spans() {
+            let (spans, store) = (spans.clone(), self.store.clone());
+            let ended: Vec<_> = recovery.lost.iter().chain(&recovery.interrupted).cloned().collect();
+            // Beside the start, which waits for no span.
+            tokio::spawn(async move {
+                for id in ended {
+                    if let Ok(Some(execution)) = store.read(&id).await {
+                        spans.execution(&execution);
+                    }
+                }
+            });
+        }
         Ok(recovery)
     }
 

@@ -11,6 +11,8 @@ use portcullis_policy::code;
 use super::exposition::Exposition;
 use super::families as family;
 use super::instruments::{Counter, Gauge, Histogram, LONG, SHORT, Seconds};
+#[cfg(feature = "otel")]
+use super::spans::Spans;
 use crate::http::paths;
 
 /// Everything that is counted while the service works. Each has its place from the beginning, so the number of series
@@ -32,6 +34,8 @@ pub struct Meters {
     socket_service: Arc<PeerMeter>,
     routes: Vec<RouteMeter>,
     watchers: Gauge,
+    #[cfg(feature = "otel")]
+    spans: std::sync::OnceLock<Spans>,
 }
 
 /// A stream of events that counts as open for as long as this lives.
@@ -188,7 +192,22 @@ impl Meters {
             socket_service: PeerMeter::new(),
             routes: routes.collect(),
             watchers: Gauge::default(),
+            #[cfg(feature = "otel")]
+            spans: std::sync::OnceLock::new(),
         })
+    }
+
+    /// Has spans sent of what is counted from now on; the first call alone counts.
+    #[cfg(feature = "otel")]
+    pub fn export(&self, spans: Spans) {
+        let _ = self.spans.set(spans);
+    }
+
+    /// Returns what takes spans, if they are exported.
+    #[cfg(feature = "otel")]
+    #[must_use]
+    pub fn spans(&self) -> Option<&Spans> {
+        self.spans.get()
     }
 
     /// Returns what counts the questions to the Auth Service.
@@ -226,6 +245,10 @@ impl Meters {
         if let Some(usage) = &ending.usage {
             self.run.see(usage.wall_time);
             self.commands_cpu.add(usage.cpu_time);
+        }
+        #[cfg(feature = "otel")]
+        if let Some(spans) = self.spans() {
+            spans.execution(execution);
         }
     }
 
@@ -330,6 +353,11 @@ impl Meters {
         to.family(&family::CALL);
         for (peer, meter) in peers {
             to.histogram(&[("peer", peer)], &meter.time);
+        }
+        to.family(&family::SPANS);
+        #[cfg(feature = "otel")]
+        if let Some(spans) = self.spans() {
+            spans.write(to);
         }
         to.family(&family::REQUESTS);
         for meter in &self.routes {
