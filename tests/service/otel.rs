@@ -273,6 +273,31 @@ async fn requests_and_executions_are_spans_at_a_collector_as_otlp_has_them() {
 }
 
 #[tokio::test]
+async fn a_request_whose_peer_hangs_up_before_its_answer_is_a_span_that_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut collector = Collector::start(&[], Answer::Takes).await;
+    let settings =
+        [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint.as_str()), ("ALLOWED_COMMANDS", "sleep")];
+    let Some(real) = Real::start(directory.path(), &settings).await else { return };
+    let body = json!({"executionId": "long", "command": "sleep 50"});
+    let waits = real.client.request("POST", "/api/commands").header("prefer", "wait=40").json(&body);
+    let waiting = tokio::spawn(waits.send());
+    while real.client.get("/api/commands/long").await.status != 200 {
+        tokio::task::yield_now().await;
+    }
+    waiting.abort();
+    let gone = |span: &Value| attributes(span).get("error.type") == Some(&json!("client_gone"));
+    collector.wait(|posts| spans_of(posts).iter().any(gone)).await;
+    let spans = collector.spans();
+    let span = spans.iter().find(|span| gone(span)).unwrap();
+    check(span);
+    assert_eq!((&span["name"], &span["status"]), (&json!("POST /api/commands"), &json!({"code": 2})));
+    let about = attributes(span);
+    assert_eq!((about.get("http.response.status_code"), about.contains_key("user.id")), (None, true));
+    real.client.request("POST", "/api/commands/long/cancel").send().await.expect_status(200);
+}
+
+#[tokio::test]
 async fn a_collector_that_is_slow_or_wrong_or_away_delays_no_execution_and_loses_no_record() {
     for then in [Some(Answer::Never), Some(Answer::Says(500)), Some(Answer::Says(429)), None] {
         let directory = tempfile::tempdir().unwrap();

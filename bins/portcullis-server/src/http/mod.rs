@@ -233,7 +233,7 @@ impl Service {
         let caller = trace::caller(request.headers());
         let trace = trace::beneath(caller.as_ref());
         #[cfg(feature = "otel")]
-        let request_span = self
+        let span = self
             .metrics
             .meters
             .spans()
@@ -246,6 +246,8 @@ impl Service {
             provenance: Provenance { peer: Some(peer), trace: Some(trace) },
             successor: OnceLock::new(),
         });
+        #[cfg(feature = "otel")]
+        let mut traced = trace::Traced { span, exchange: exchange.clone(), status: None };
         let (head, incoming) = request.into_parts();
         let body = RequestBody::new(incoming, &head.headers);
         // What the rooms beneath say of this request has its id in the log.
@@ -271,9 +273,7 @@ impl Service {
         let (route, status) = (exchange.route.get().copied(), response.status());
         self.metrics.meters.answered(route, &exchange.method, status, began.elapsed());
         #[cfg(feature = "otel")]
-        if let Some(span) = request_span {
-            span.answered(route, status, exchange.principal.get().map(|principal| principal.id.clone()));
-        }
+        traced.status.replace(status);
         response
     }
 

@@ -18,6 +18,23 @@ pub(super) fn beneath(caller: Option<&TraceContext>) -> TraceContext {
     caller.map_or_else(TraceContext::begin, TraceContext::child)
 }
 
+/// The span of a request, which ends when this is dropped: with its answer, or when its peer has gone before that.
+#[cfg(feature = "otel")]
+pub(super) struct Traced {
+    pub(super) span: Option<crate::telemetry::RequestSpan>,
+    pub(super) exchange: std::sync::Arc<super::Exchange>,
+    pub(super) status: Option<http::StatusCode>,
+}
+
+#[cfg(feature = "otel")]
+impl Drop for Traced {
+    fn drop(&mut self) {
+        let Some(span) = self.span.take() else { return };
+        let user_id = self.exchange.principal.get().map(|principal| &*principal.id);
+        span.end(self.exchange.route.get().copied(), self.status, user_id);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http::{HeaderName, HeaderValue};

@@ -29,4 +29,6 @@ pub use measured::{MeasuredAuthenticator, MeasuredLauncher, MeasuredStore};
 pub use meters::Meters;
 pub use metrics::{Metrics, Peers};
 #[cfg(feature = "otel")]
+pub(crate) use spans::RequestSpan;
+#[cfg(feature = "otel")]
 pub use spans::Spans;

@@ -79,7 +79,7 @@ impl Spans {
         }
     }
 
-    /// Begins the span of a request, which is put when what is returned is dropped.
+    /// Begins the span of a request.
     pub(crate) fn request(
         &self,
         trace: &TraceContext,
@@ -96,7 +96,6 @@ impl Spans {
             method: method.clone(),
             path: shown.to_owned(),
             began: SystemTime::now(),
-            answer: None,
         }
     }
 
@@ -126,24 +125,12 @@ pub(crate) struct RequestSpan {
     method: Method,
     path: String,
     began: SystemTime,
-    answer: Option<(Option<&'static str>, StatusCode, Option<String>)>,
 }
 
 impl RequestSpan {
-    /// Notes the answer: its route, if one was reached, its status, and to whom it went.
-    pub(crate) fn answered(
-        mut self,
-        route: Option<&'static str>,
-        status: StatusCode,
-        user_id: Option<String>,
-    ) {
-        self.answer = Some((route, status, user_id));
-    }
-}
-
-/// Puts the span, also of a request whose peer has gone before its answer.
-impl Drop for RequestSpan {
-    fn drop(&mut self) {
+    /// Ends it with the route that was reached, the status of the answer, which is missing when the peer has gone before
+    /// it, and who asked, as far as these are known.
+    pub(crate) fn end(self, route: Option<&str>, status: Option<StatusCode>, user_id: Option<&str>) {
         if !self.trace.is_sampled() {
             return;
         }
@@ -151,10 +138,6 @@ impl Drop for RequestSpan {
         let known = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"];
         let method = self.method.as_str();
         let (named, method) = if known.contains(&method) { (method, method) } else { ("HTTP", "_OTHER") };
-        let (route, status, user_id) = match self.answer.take() {
-            Some((route, status, user_id)) => (route, Some(status), user_id),
-            None => (None, None, None),
-        };
         let mut attributes = vec![
             text("http.request.method", method),
             text("url.path", &self.path),
@@ -162,7 +145,7 @@ impl Drop for RequestSpan {
         ];
         attributes.extend(route.map(|route| text("http.route", route)));
         attributes.extend(status.map(|status| number("http.response.status_code", status.as_u16().into())));
-        attributes.extend(user_id.map(|user_id| text("user.id", &user_id)));
+        attributes.extend(user_id.map(|user_id| text("user.id", user_id)));
         let error = match &status {
             None => Some("client_gone"),
             Some(status) if status.is_server_error() => Some(status.as_str()),
@@ -170,7 +153,7 @@ impl Drop for RequestSpan {
         };
         attributes.extend(error.map(|error| text("error.type", error)));
         self.spans.put(Span {
-            parent: self.caller.take(),
+            parent: self.caller,
             parent_is_remote: true,
             name: route.map_or_else(|| named.to_owned(), |route| format!("{named} {route}")),
             kind: Kind::Server,
@@ -179,7 +162,7 @@ impl Drop for RequestSpan {
             started: None,
             attributes,
             failed: error.is_some(),
-            trace: self.trace.clone(),
+            trace: self.trace,
         });
     }
 }
@@ -282,9 +265,8 @@ mod tests {
     fn ask(spans: &Spans, trace: &TraceContext, method: &str, path: &str, status: Option<u16>) {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let request = spans.request(trace, None, &method, path);
-        if let Some(status) = status {
-            request.answered(Some("/r"), StatusCode::from_u16(status).unwrap(), None);
-        }
+        let status = status.map(|status| StatusCode::from_u16(status).unwrap());
+        request.end(status.map(|_| "/r"), status, None);
     }
 
     fn attribute(span: &Value, key: &str) -> Value {
