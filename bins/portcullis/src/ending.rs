@@ -1,40 +1,7 @@
-//! What the end of an execution means to who ran it: an exit code, and a word where the code alone says too little.
+//! What the end of an execution means to who ran it, where its exit code alone says too little.
 
 use portcullis_api::ExecutionView;
 use portcullis_core::{Reason, Status};
-
-use crate::failure::{EXIT_FAILED, EXIT_TIMEOUT};
-
-/// Added to a signal's number, as every shell does.
-const SIGNAL_BASE: i32 = 128;
-const SIGINT: i32 = 2;
-const SIGKILL: i32 = 9;
-const SIGXCPU: i32 = 24;
-const SIGXFSZ: i32 = 25;
-
-/// Returns the exit code of the command itself; 128 + n for signal n; 124 at the time limit; 130 when it was
-/// cancelled; 125 when it never ran, or nobody knows how it ended.
-pub(crate) fn exit_code(record: &ExecutionView) -> u8 {
-    let code = match (record.status, record.reason) {
-        (Status::Timeout, _) => return EXIT_TIMEOUT,
-        (Status::Cancelled, _) => SIGNAL_BASE + SIGINT,
-        (Status::Lost, _) => return EXIT_FAILED,
-        (_, Some(Reason::StartFailed | Reason::Interrupted | Reason::Shutdown | Reason::ServiceDied)) => {
-            return EXIT_FAILED;
-        }
-        (_, reason) => match (record.exit_code, record.signal, reason) {
-            (Some(code), _, _) => code,
-            (None, Some(signal), _) => SIGNAL_BASE + signal,
-            (None, None, Some(Reason::CpuLimit)) => SIGNAL_BASE + SIGXCPU,
-            (None, None, Some(Reason::FileSizeLimit)) => SIGNAL_BASE + SIGXFSZ,
-            (None, None, Some(Reason::MemoryLimit | Reason::OutputLimit | Reason::ProcessLimit)) => {
-                SIGNAL_BASE + SIGKILL
-            }
-            (None, None, _) => return EXIT_FAILED,
-        },
-    };
-    u8::try_from(code).unwrap_or(EXIT_FAILED)
-}
 
 /// Returns one sentence about an end that is more than an exit code; `None` for what a shell would not mention.
 pub(crate) fn remark(record: &ExecutionView) -> Option<String> {
@@ -120,7 +87,7 @@ pub(crate) mod tests {
     #[track_caller]
     fn check(members: serde_json::Value, code: u8, said: Option<&str>) {
         let record = record(members);
-        assert_eq!(exit_code(&record), code);
+        assert_eq!(record.shell_code(), code);
         assert_eq!(remark(&record).as_deref(), said);
     }
 

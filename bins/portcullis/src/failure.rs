@@ -10,8 +10,6 @@ use crate::terminal::{Colour, plain, plain_lines};
 
 /// Portcullis itself failed or refused: no command can be blamed for this exit code (as with `timeout(1)`).
 pub(crate) const EXIT_FAILED: u8 = 125;
-/// The execution met its time limit (as with `timeout(1)`).
-pub(crate) const EXIT_TIMEOUT: u8 = 124;
 /// This program was used wrongly (clap's own code for it).
 const EXIT_USAGE: u8 = 2;
 /// The answer is no: refused by the rules, or a check that did not pass.

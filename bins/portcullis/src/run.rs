@@ -257,7 +257,7 @@ async fn conclude(
     } else if let Some(remark) = ending::remark(record) {
         voice.say(&remark);
     }
-    Ok(ExitCode::from(ending::exit_code(record)))
+    Ok(ExitCode::from(record.shell_code()))
 }
 
 /// Shows why a line was refused.
