@@ -140,6 +140,14 @@ fn a_cancellation_says_what_became_of_it() {
 }
 
 #[test]
+fn nobody_is_sent_to_watch_what_is_not_there() {
+    let peer = Peer::start(|_| problem(404, "execution/expired", "it was removed"));
+    let ended = Client::new(["watch", "old"]).at(&peer.url()).run();
+    assert_eq!(ended.code, Some(125));
+    assert!(ended.stderr.contains("it was removed") && !ended.stderr.contains("goes on"), "{}", ended.stderr);
+}
+
+#[test]
 fn output_comes_back_byte_for_byte() {
     let peer = Peer::start(|request| {
         assert_eq!(request.line, "GET /api/commands/abc/output?stream=stdout");

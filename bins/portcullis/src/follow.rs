@@ -193,10 +193,15 @@ impl<'a> Follower<'a> {
         let first = self.lost_since.is_none();
         let since = *self.lost_since.get_or_insert_with(Instant::now);
         if !error.is_passing() || since.elapsed() > PATIENCE {
-            return Err(self.service.failure(error).hint(format!(
-                "the execution does not depend on this connection: `portcullis watch {}` goes on",
-                self.id
-            )));
+            let gone = error.status() == Some(StatusCode::NOT_FOUND);
+            let failure = self.service.failure(error);
+            return Err(match gone {
+                true => failure,
+                false => failure.hint(format!(
+                    "the execution does not depend on this connection: `portcullis watch {}` goes on",
+                    self.id
+                )),
+            });
         }
         // A connection that was merely cut is made again at once; a service that is away is given the time it asks.
         let pause = if first {
