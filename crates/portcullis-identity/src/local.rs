@@ -61,7 +61,7 @@ impl LocalTokenAuthenticator {
     /// once, one makes it and all use it.
     ///
     /// # Errors
-    /// When the file is a link or no plain file, belongs to somebody else, is open to others or holds no
+    /// When the file is a link or no plain file, belongs to somebody else who is not root, is open to others or holds no
     /// token; when its directory may be written by others; or when it can be neither read nor made.
     pub fn open_or_create(path: impl Into<PathBuf>) -> Result<Self, LocalTokenError> {
         Self::open_or_create_beside(path, None)
@@ -146,17 +146,8 @@ fn read(path: &Path) -> Result<Option<Secret>, LocalTokenError> {
         return refuse("it is not a plain file".into());
     }
     let us = rustix::process::geteuid().as_raw();
-    if metadata.uid() != us {
-        return refuse(format!(
-            "it belongs to uid {}, and this process is uid {us}; run as its owner, or remove it",
-            metadata.uid()
-        ));
-    }
-    let mode = metadata.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return refuse(format!(
-            "its mode {mode:04o} lets others at it, who may know it by now; remove it, and the next start makes a new one"
-        ));
+    if let Some(problem) = exposure(metadata.uid(), metadata.mode() & 0o7777, us) {
+        return refuse(problem);
     }
     let mut text = String::new();
     file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(|error| io_error("read", path, error))?;
@@ -168,6 +159,25 @@ fn read(path: &Path) -> Result<Option<Secret>, LocalTokenError> {
         ));
     }
     Ok(Some(Secret::new(token)))
+}
+
+/// Says what lets others at a file of this owner and mode, when the process is `us`; `None` when nothing does.
+///
+/// A file may be root's, who can read and write every other as well, and then also be readable by its group: systemd
+/// keeps the credentials of a unit with `User=` as root's with mode 0440, where the group's bits are the mask of an
+/// access control list that names the user. See systemd.exec(5), "Credentials", and acl(5).
+fn exposure(owner: u32, mode: u32, us: u32) -> Option<String> {
+    if owner != us && owner != 0 {
+        return Some(format!(
+            "it belongs to uid {owner}, and this process is uid {us}; run as its owner, or remove it"
+        ));
+    }
+    let forbidden = if owner == us { 0o077 } else { 0o037 };
+    (mode & forbidden != 0).then(|| {
+        format!(
+            "its mode {mode:04o} lets others at it, who may know it by now; remove it, and the next start makes a new one"
+        )
+    })
 }
 
 /// Makes a token where there is none. What stands at `path` afterwards is whole, whoever made it.
@@ -247,6 +257,23 @@ mod tests {
 
     fn set_mode(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_file_of_roots_may_be_read_by_its_group_as_systemd_hands_it_over() {
+        for (owner, mode, us, accepted) in [
+            (1000, 0o600, 1000, true),
+            (1000, 0o440, 1000, false),
+            (0, 0o400, 1000, true),
+            (0, 0o440, 1000, true),
+            (0, 0o460, 1000, false),
+            (0, 0o444, 1000, false),
+            (0, 0o440, 0, false),
+            (1001, 0o400, 1000, false),
+            (1001, 0o440, 0, false),
+        ] {
+            assert_eq!(exposure(owner, mode, us).is_none(), accepted, "{owner} {mode:o} {us}");
+        }
     }
 
     /// Why a token file, as `prepare` leaves it, is refused.
