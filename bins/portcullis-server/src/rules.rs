@@ -28,8 +28,8 @@ pub struct Rules {
 pub enum ReloadError {
     /// They did not come from a file.
     #[error(
-        "there is no rulebook to read again: the rules are `ALLOWED_COMMANDS`, which a process keeps; set \
-         `PORTCULLIS_RULEBOOK`, or restart the service"
+        "there is no rulebook to read again: the rules are a list of programs, which is read at the start alone; \
+         set `PORTCULLIS_RULEBOOK`, or restart the service"
     )]
     NoFile,
     /// The file cannot be read.
@@ -143,6 +143,11 @@ pub async fn reload_when_told(
             Ok(Ok(_)) => {
                 tracing::info!(file = %rules.path().display(), "the rulebook was read again and is in force");
                 supervisor.reloaded("the rulebook was read again");
+            }
+            // Nothing has failed: who rotates the audit log, for one, sends this signal whatever the rules are.
+            Ok(Err(error @ ReloadError::NoFile)) => {
+                tracing::info!(audit_log = audit.is_some(), reason = %error, "told to read files again");
+                supervisor.reloaded("the rules are a list of programs and stay as they were");
             }
             Ok(Err(error)) => {
                 log(&rules, &error);
