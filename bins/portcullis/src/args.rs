@@ -35,10 +35,11 @@ const STYLES: Styles = Styles::styled()
 Exit codes:
   that of the command for `run` and `watch`, 128+n when signal n ended it, 130 when it was cancelled,
   124 at its time limit; 125 when Portcullis failed or refused; 1 when the answer of `check`, `verify` or
-  `policy` is no; 2 for a wrong use of this program.
+  `policy` is no, or `cancel` came after the end; 2 for a wrong use of this program.
 
 Environment:
-  PORTCULLIS_URL, PORTCULLIS_TOKEN_FILE, PORTCULLIS_TOKEN, PORTCULLIS_DATA_DIR, NO_COLOR; settings `url` and
+  PORTCULLIS_URL, PORTCULLIS_TOKEN_FILE, PORTCULLIS_TOKEN, PORTCULLIS_DATA_DIR, PORTCULLIS_CONFIG (the service's
+  file, for its data directory), NO_COLOR; settings `url` and
   `token_file` in ~/.config/portcullis/cli.toml. A service on this machine is found without any of them.")]
 pub(crate) struct Cli {
     #[command(flatten)]

@@ -109,7 +109,9 @@ impl Wishes {
             config_directory: config.map(|config| config.join("portcullis")),
             surroundings: Surroundings {
                 // The second is the earlier service's name for it, which the service understands, too.
-                data_dir: variable("PORTCULLIS_DATA_DIR").or_else(|| variable("EXECUTION_DIR")),
+                data_dir: variable("PORTCULLIS_DATA_DIR")
+                    .or_else(|| variable("EXECUTION_DIR"))
+                    .or_else(|| data_dir_of(Path::new(&variable("PORTCULLIS_CONFIG")?)).map(OsString::from)),
                 state_directory: variable("STATE_DIRECTORY"),
                 xdg_state_home: variable("XDG_STATE_HOME"),
                 home,
@@ -128,6 +130,18 @@ impl Wishes {
 /// that the service needs, and nobody knows.
 pub(crate) fn our_uid() -> Option<u32> {
     std::fs::metadata("/proc/self").ok().map(|metadata| metadata.uid())
+}
+
+/// Returns the data directory that the service's own configuration file names. What else stands there is the service's
+/// business, and one that cannot be read is no problem of ours: the usual places are looked at.
+fn data_dir_of(service_config: &Path) -> Option<PathBuf> {
+    #[derive(Deserialize)]
+    struct Named {
+        data_dir: Option<PathBuf>,
+        execution_dir: Option<PathBuf>,
+    }
+    let named: Named = toml::from_str(&read_at_most(service_config).ok()?).ok()?;
+    named.data_dir.or(named.execution_dir)
 }
 
 /// `$XDG_CONFIG_HOME/portcullis/cli.toml`.
@@ -327,6 +341,21 @@ mod tests {
     fn a_service_on_this_machine_is_found_with_its_token() {
         let machine = Machine::new(&[("state/url", "http://127.0.0.1:7000\n"), ("state/token", "abc\n")]);
         check(&machine.wishes(), "http://127.0.0.1:7000", Some("abc"));
+    }
+
+    #[test]
+    fn the_services_configuration_file_says_where_its_state_is() {
+        let machine = Machine::new(&[
+            ("new.toml", "cells = 4\ndata_dir = '/srv/a'\nexecution_dir = '/srv/b'\n[webhook.x]\nurl = 'x'"),
+            ("earlier.toml", "execution_dir = '/srv/b'"),
+            ("wrong.toml", "data_dir = 5"),
+        ]);
+        for (file, wanted) in
+            [("new", Some("/srv/a")), ("earlier", Some("/srv/b")), ("wrong", None), ("no", None)]
+        {
+            let found = data_dir_of(&machine.home.path().join(format!("{file}.toml")));
+            assert_eq!(found.as_deref(), wanted.map(Path::new), "{file}");
+        }
     }
 
     #[test]
