@@ -30,6 +30,8 @@ use crate::wire::{self, Answer, AtStep, FromCell, Refused, StepError, ToCell};
 
 /// How often counters are looked at while a line runs.
 const TICK: Duration = Duration::from_millis(100);
+/// How long nobody has asked before a cell makes ready for what may come. Whoever asks sooner would wait for it.
+const IDLE: Duration = Duration::from_micros(100);
 /// How many rulesets a cell keeps.
 const MOST_RULESETS: usize = 64;
 /// How many program views a cell keeps.
@@ -122,6 +124,9 @@ impl Cell {
     pub(crate) fn serve(mut self) -> ! {
         let mut buffer = vec![0; wire::MAX_FRAME_BYTES];
         let status = loop {
+            if self.expected.is_some() && !self.is_asked_soon() {
+                self.make_ahead();
+            }
             if self.is_orphaned() {
                 break 0;
             }
@@ -333,10 +338,19 @@ impl Cell {
         if plan.writes() && self.level != Level::Landlock {
             self.scratches.refill(plan.limits.disk_bytes);
         }
-        if done {
-            self.make_ahead();
-        }
         done
+    }
+
+    /// Whether the server's next word comes before there is time for more. Of an execution that writes, more is saved than
+    /// its making costs, also where it is waited for.
+    fn is_asked_soon(&self) -> bool {
+        if self.expected.as_ref().is_some_and(|kind| kind.writes) {
+            return false;
+        }
+        let mut entries = [Polled { fd: self.link.as_fd(), ready: false }];
+        let _ = sys::poll(&mut entries, Some(IDLE));
+        let [link] = entries;
+        link.ready
     }
 
     /// Makes an init for an execution like the last one, while nobody waits for it. Where it cannot be made, the next

@@ -132,8 +132,10 @@ impl Sandbox {
         }
     }
 
-    /// Waits for a free cell: one that has run the same last, if there is, since it is ready for that again; else the one
-    /// that has rested longest, so that the others stay ready for what they ran.
+    /// Waits for a free cell: one that has run the same last, if there is, since it may be ready for that again; of those
+    /// that only read the one that has just answered, whose memory is in the caches. One that wrote has things to put in
+    /// order still, so that another is better. Else the one that has rested longest: the others stay ready for what they
+    /// ran.
     async fn free_cell(&self, kind: &Kind) -> Result<CellLink, LaunchError> {
         let mut waits = false;
         loop {
@@ -142,8 +144,9 @@ impl Sandbox {
             changed.as_mut().enable();
             {
                 let mut state = self.shared.state();
-                let same = state.free.iter().position(|cell| cell.last.as_ref() == Some(kind));
-                let chosen = same.or(state.free.len().checked_sub(1));
+                let busy = usize::from(kind.writes);
+                let same = state.free.iter().skip(busy).position(|cell| cell.last.as_ref() == Some(kind));
+                let chosen = same.map(|place| place + busy).or(state.free.len().checked_sub(1));
                 if let Some(mut cell) = chosen.and_then(|place| state.free.remove(place)) {
                     cell.last = Some(kind.clone());
                     return Ok(cell);
@@ -168,13 +171,9 @@ impl Sandbox {
         }
     }
 
-    /// The cell that was used last is used next: what it needs is in the caches. One that has mounts to take away is
-    /// behind the others until it has.
-    fn give_back(&self, cell: CellLink, at_once: bool) {
-        {
-            let free = &mut self.shared.state().free;
-            if at_once { free.push_front(cell) } else { free.push_back(cell) }
-        }
+    /// Who has answered last comes first.
+    fn give_back(&self, cell: CellLink) {
+        self.shared.state().free.push_front(cell);
         self.shared.changed.notify_waiters();
     }
 
@@ -292,10 +291,10 @@ impl Launcher for Sandbox {
         let mut cell = self.free_cell(&kind).await?;
         let mut permission = Permission::ask(observer.starting(&self.confinement)).await;
         if permission.is_refused() {
-            self.give_back(cell, true);
+            self.give_back(cell);
             return Err(LaunchError::Forbidden);
         }
-        let (output_limit, writes) = (plan.limits.output_bytes, plan.writes());
+        let output_limit = plan.limits.output_bytes;
         let message = ToCell::Run {
             plan: Box::new(plan),
             stdin: stdin.is_some(),
@@ -315,7 +314,7 @@ impl Launcher for Sandbox {
                     Err(none) => none,
                 },
                 Err(error) => {
-                    self.give_back(cell, true);
+                    self.give_back(cell);
                     LaunchError::Confinement { step: "hand over to the cell".into(), source: error }
                 }
             };
@@ -331,7 +330,7 @@ impl Launcher for Sandbox {
         match answer {
             Ok(FromCell { answer, fit }) => {
                 if fit {
-                    self.give_back(cell, !writes);
+                    self.give_back(cell);
                 }
                 match answer {
                     _ if permission.is_refused() => Err(LaunchError::Forbidden),
