@@ -11,7 +11,7 @@ use portcullis_core::{Connector, LaunchError, Level};
 use portcullis_sandbox::{Config, Mount};
 
 use crate::harness::{Bench, Line, as_root, bench, check_on, config, has, path, skip};
-use crate::host::workshop;
+use crate::host::{descendants, wait_until, workshop};
 
 /// Steps of the launcher itself: when one fails there is nobody left to say which.
 const OF_THE_LAUNCHER: [&str; 12] = [
@@ -28,6 +28,9 @@ const OF_THE_LAUNCHER: [&str; 12] = [
     "no_new_privs of the launcher",
     "seccomp of the launcher",
 ];
+
+/// The step that is taken when nobody waits for it, and missed by nobody.
+const BEFOREHAND: &str = "init made beforehand";
 
 /// What a launcher is to let fail, and the steps that it has taken; the probe's `wrapper` maps the same file.
 struct Faults {
@@ -61,10 +64,10 @@ impl Faults {
         config
     }
 
-    /// Lets a step fail from now on; none when empty.
-    fn fail(&self, step: &str) {
+    /// Lets a step fail from now on, or several, each in a line; none when empty.
+    fn fail(&self, steps: &str) {
         let mut bytes = vec![0; 256];
-        bytes.splice(..step.len(), step.bytes());
+        bytes.splice(..steps.len(), steps.bytes());
         self.file.write_all_at(&bytes, 0).unwrap();
     }
 
@@ -173,6 +176,8 @@ fn every_step_of_an_execution_fails(faults: &Faults, at_least: usize) {
     let bench = faults.start().unwrap();
     let confined = bench.sandbox.confinement().level != Level::Landlock;
     let mut tried = BTreeSet::new();
+    // Which steps an execution takes is to be the same each time.
+    faults.fail(BEFOREHAND);
     for line in lines() {
         faults.steps();
         let ran = bench.run(line.clone());
@@ -181,12 +186,12 @@ fn every_step_of_an_execution_fails(faults: &Faults, at_least: usize) {
         let _ = std::fs::remove_file(faults.directory.join("shared/mark"));
         let first_commands_alone = line.commands() == 1;
         for step in steps.difference(&tried.clone()) {
-            if step == "wait" || step == "tell the server" {
+            if ["wait", "tell the server", BEFOREHAND].contains(&step.as_str()) {
                 continue;
             }
-            faults.fail(step);
+            faults.fail(&format!("{BEFOREHAND}\n{step}"));
             let ran = bench.run(line.clone());
-            faults.fail("");
+            faults.fail(BEFOREHAND);
             match &ran {
                 Err(LaunchError::Confinement { step: named, source }) => {
                     assert_eq!((named, source.raw_os_error()), (step, Some(5)), "{ran:?}");
@@ -211,4 +216,36 @@ fn every_step_of_an_execution_fails(faults: &Faults, at_least: usize) {
         tried.extend(steps);
     }
     assert!(tried.len() >= at_least, "{tried:?}");
+}
+
+/// Line 75.
+#[test]
+fn steps_that_only_an_init_made_beforehand_takes_let_nothing_run_when_they_fail() {
+    if !has(Level::Namespaces) {
+        return;
+    }
+    let faults = Faults::new("faults-beforehand", "");
+    let bench = faults.start().unwrap();
+    let marking = || Line::of("touch /shared/mark").write("/shared");
+    let waits = || {
+        let is_it = |process: &crate::host::Process| {
+            std::fs::read_to_string(format!("/proc/{}/comm", process.pid))
+                .is_ok_and(|comm| comm.trim() == "portcullis-next")
+        };
+        descendants(bench.launcher).iter().any(is_it)
+    };
+    let another = || Line::probe("print other");
+    for (step, before) in [("unshare descriptors", marking()), ("view: proc of another execution", another())]
+    {
+        bench.run(before).unwrap();
+        wait_until("an init that waits", waits);
+        let _ = std::fs::remove_file(faults.directory.join("shared/mark"));
+        faults.fail(step);
+        let ran = bench.run(marking());
+        faults.fail("");
+        let Err(LaunchError::Confinement { step: named, .. }) = &ran else { panic!("{step}: {ran:?}") };
+        assert_eq!(named, step);
+        assert!(!faults.marked(), "{step}: it ran");
+        check_on(&bench, Line::probe("print next"), &["next"]);
+    }
 }

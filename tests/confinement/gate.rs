@@ -12,7 +12,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::harness::{Bench, Line, config, has, writing};
-use crate::host::{descendants, wait_until};
+use crate::host::{Process, descendants, wait_until};
 
 /// Lets the line go when the test says so.
 struct Keeper {
@@ -154,8 +154,11 @@ fn a_cell_that_dies_at_the_gate_has_run_nothing() {
     let bench = Bench::new(&config());
     let kept = keep(&bench, Line::probe("print gone"), Flow::Continue);
     wait_until("an execution that is ready", || waiting(&bench).len() == 1);
-    let init = waiting(&bench)[0];
-    let cell = descendants(bench.launcher).into_iter().find(|process| process.pid == init).unwrap().parent;
+    let is_init = |process: &Process| {
+        std::fs::read_to_string(format!("/proc/{}/comm", process.pid))
+            .is_ok_and(|comm| comm.trim() == "portcullis-init")
+    };
+    let cell = descendants(bench.launcher).into_iter().find(is_init).unwrap().parent;
     #[expect(clippy::disallowed_methods, reason = "a process of the test's own is killed")]
     let killed = std::process::Command::new("kill").args(["-KILL", &cell.to_string()]).status().unwrap();
     assert!(killed.success());

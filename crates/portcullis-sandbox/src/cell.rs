@@ -366,7 +366,8 @@ impl Cell {
         let make_ready = Box::new(move || init::make_ready(&filters, part, proc).is_ok());
         let namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWIPC;
         // What it may have left when it could not be made ready, the next execution takes away.
-        let waiting = Waiting::start(&stacks.init, namespaces, make_ready).ok();
+        let start = || Waiting::start(&stacks.init, namespaces, make_ready);
+        let waiting = wire::attempt("init made beforehand", start).ok();
         self.ahead = Some(Ahead { kind, waiting });
     }
 

@@ -26,6 +26,10 @@ mod wrapper;
 /// Ends a process that uses the heap of a cell which is at work itself; decision 0032.
 struct Watched;
 
+#[cfg(not(feature = "fault-injection"))]
+fn refuse_a_foreign_heap() {}
+
+#[cfg(feature = "fault-injection")]
 fn refuse_a_foreign_heap() {
     if portcullis_sandbox::heap_is_not_ours() {
         let text = b"used the heap that its cell has\n";

@@ -105,7 +105,7 @@ mod faults {
 
     use crate::calls::raw;
 
-    /// The file: first the name of the step that fails, then, from here, the names of those that were taken,
+    /// The file: first the names of the steps that fail, each in a line, then, from here, the names of those that were taken,
     /// each with a NUL behind it.
     const TAKEN: usize = 256;
     const LENGTH: usize = 65_536;
@@ -127,8 +127,9 @@ mod faults {
     fn asked(step: &str) -> Option<i32> {
         let (armed, taken) = FILE.get()?.split_at_checked(TAKEN)?;
         record(step, taken);
-        let name = armed.iter().map(|byte| byte.load(Ordering::Relaxed)).take_while(|&byte| byte != 0);
-        name.eq(step.bytes()).then_some(libc::EIO)
+        let mut names = armed.split(|byte| [0, b'\n'].contains(&byte.load(Ordering::Relaxed)));
+        let is_it = |name: &[AtomicU8]| name.iter().map(|byte| byte.load(Ordering::Relaxed)).eq(step.bytes());
+        names.any(is_it).then_some(libc::EIO)
     }
 
     /// Adds a name unless it is there. Two processes that do so at once may spoil one entry, and the next that
