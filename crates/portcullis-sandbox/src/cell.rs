@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use portcullis_core::{Ended, Level, Limit, Limits, Network, Plan, ProgramName, Usage, ViewPath};
 
+use crate::ahead::{Ahead, Kind};
 use crate::cgroup::{Counters, Group};
 use crate::config::Config;
 use crate::gate::Begin;
@@ -30,8 +31,6 @@ use crate::wire::{self, Answer, AtStep, FromCell, Refused, StepError, ToCell};
 
 /// How often counters are looked at while a line runs.
 const TICK: Duration = Duration::from_millis(100);
-/// How long nobody has asked before a cell makes ready for what may come. Whoever asks sooner would wait for it.
-const IDLE: Duration = Duration::from_micros(100);
 /// How many rulesets a cell keeps.
 const MOST_RULESETS: usize = 64;
 /// How many program views a cell keeps.
@@ -82,25 +81,9 @@ pub(crate) struct Cell {
     pub(crate) ahead: Option<Ahead>,
 }
 
-/// What executions have in common whose init can be made beforehand.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Kind {
-    programs: BTreeSet<ProgramName>,
-    writes: bool,
-    proc: Proc,
-}
-
-/// An init that was made for an execution before it came.
-#[derive(Debug)]
-pub(crate) struct Ahead {
-    kind: Kind,
-    /// `None` when it could not be made.
-    waiting: Option<Waiting>,
-}
-
 /// For init, and for one command after another.
 pub(crate) struct Stacks {
-    init: Rc<Stack>,
+    pub(crate) init: Rc<Stack>,
     command: Stack,
     /// When the line began, as init saw it; see [`Begin`].
     began: SharedNumber,
@@ -339,56 +322,6 @@ impl Cell {
             self.scratches.refill(plan.limits.disk_bytes);
         }
         done
-    }
-
-    /// Whether the server's next word comes before there is time for more. Of an execution that writes, more is saved than
-    /// its making costs, also where it is waited for.
-    fn is_asked_soon(&self) -> bool {
-        if self.expected.as_ref().is_some_and(|kind| kind.writes) {
-            return false;
-        }
-        let mut entries = [Polled { fd: self.link.as_fd(), ready: false }];
-        let _ = sys::poll(&mut entries, Some(IDLE));
-        let [link] = entries;
-        link.ready
-    }
-
-    /// Makes an init for an execution like the last one, while nobody waits for it. Where it cannot be made, the next
-    /// execution makes its own, and says what failed.
-    fn make_ahead(&mut self) {
-        let Some(kind) = self.expected.take() else { return };
-        let Some(stacks) =
-            self.stacks.as_ref().filter(|_| self.current_view.as_ref() == Some(&kind.programs))
-        else {
-            return;
-        };
-        let (filters, part, proc) = (Rc::clone(&self.filters), init::closing_part(kind.writes), kind.proc);
-        let make_ready = Box::new(move || init::make_ready(&filters, part, proc).is_ok());
-        let namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWIPC;
-        // What it may have left when it could not be made ready, the next execution takes away.
-        let start = || Waiting::start(&stacks.init, namespaces, make_ready);
-        let waiting = wire::attempt("init made beforehand", start).ok();
-        self.ahead = Some(Ahead { kind, waiting });
-    }
-
-    /// Returns the init that waits for this kind of execution. Another one ends, and its `/proc` is taken away.
-    fn take_ahead(&mut self, kind: &Kind) -> Result<Option<Waiting>, StepError> {
-        let Some(Ahead { kind: expected, waiting }) = self.ahead.take() else { return Ok(None) };
-        if let Some(mut waiting) = waiting.filter(|_| expected == *kind)
-            && waiting.lives()
-        {
-            return Ok(Some(waiting));
-        }
-        self.take_away_proc(expected.proc)?;
-        Ok(None)
-    }
-
-    /// Takes away what an init that has ended had mounted for an execution that does not come.
-    fn take_away_proc(&self, proc: Proc) -> Result<(), StepError> {
-        if proc == Proc::Own && view::proc_device().ok() != self.base_proc {
-            view::take_away(&[PathBuf::from("/proc")]).at("view: proc of another execution")?;
-        }
-        Ok(())
     }
 
     /// Runs the line and waits for its end.

@@ -31,6 +31,7 @@
 #![deny(unsafe_code)]
 
 mod account;
+mod ahead;
 mod cell;
 mod cgroup;
 mod client;

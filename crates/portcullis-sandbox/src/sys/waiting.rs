@@ -39,7 +39,8 @@ pub(crate) struct Waiting {
     pid: Pid,
     pidfd: OwnedFd,
     reaped: bool,
-    place: Box<Place>,
+    /// Shared, since the process has it too.
+    place: Rc<Place>,
     _stack: Rc<Stack>,
     #[cfg(feature = "fault-injection")]
     _shared: super::spawn::heap::Shared,
@@ -81,7 +82,7 @@ impl Waiting {
         namespaces: libc::c_int,
         make_ready: Box<dyn Fn() -> bool>,
     ) -> io::Result<Self> {
-        let place = Box::new(Place {
+        let place = Rc::new(Place {
             state: AtomicU32::new(MAKING_READY),
             body: AtomicPtr::new(ptr::null_mut()),
             make_ready,
@@ -90,9 +91,9 @@ impl Waiting {
         let _shared = super::spawn::heap::Shared::begin();
         let namespaces = layers::all_but_gone(namespaces, namespaces_of(namespaces));
         let flags = namespaces | libc::CLONE_PIDFD | libc::CLONE_VM | libc::CLONE_FILES | libc::SIGCHLD;
-        let argument = ptr::from_ref::<Place>(&place).cast_mut().cast::<libc::c_void>();
+        let argument = Rc::as_ptr(&place).cast_mut().cast::<libc::c_void>();
         let mut pidfd: libc::c_int = -1;
-        // SAFETY: the stack is used by nobody else while this value holds it, and the place does not move in its box; both
+        // SAFETY: the stack is used by nobody else while this value holds it, and the place does not move; both
         // outlive the process, which `Drop` reaps. The one pointer besides is to a live int that the kernel writes.
         let pid = check_int(unsafe { libc::clone(enter, stack.top(), flags, argument, &raw mut pidfd) })?;
         let mut waiting = Self {
