@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::sync::{Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -44,8 +44,14 @@ impl Terminal {
         let name = ptsname(&ours, Vec::new()).unwrap();
         let theirs = OpenOptions::new().read(true).write(true).open(name.to_str().unwrap()).unwrap();
         let home = tempfile::tempdir().unwrap();
+        // Who runs the tests in the background of a script has them ignore Ctrl-C, and with them what they start.
+        let heeds = ["/usr/bin/env", "--default-signal=INT"];
+        let can =
+            program(heeds[0]).args([heeds[1], "true"]).output().is_ok_and(|output| output.status.success());
         let process = program("setsid")
-            .args(["--ctty", env!("CARGO_BIN_EXE_portcullis")])
+            .arg("--ctty")
+            .args(heeds.iter().filter(|_| can))
+            .arg(env!("CARGO_BIN_EXE_portcullis"))
             .args(arguments)
             .env_clear()
             .env("TERM", "xterm")
@@ -90,8 +96,9 @@ impl Terminal {
 
     /// Waits for the end, and returns it with everything that was shown.
     pub(crate) fn end(mut self) -> (ExitStatus, String) {
+        let asked = Instant::now();
         loop {
-            match self.screen.recv_timeout(PATIENCE) {
+            match self.screen.recv_timeout(PATIENCE.saturating_sub(asked.elapsed())) {
                 Ok(bytes) => self.shown.push_str(&String::from_utf8_lossy(&bytes)),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
